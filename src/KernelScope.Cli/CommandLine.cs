@@ -51,6 +51,7 @@ internal static class CommandLine
         {
             if (environment.Streams.OutputIsClosed)
                 throw new WorkException("standard output is closed, and results go there; '> /dev/null' discards them.");
+            RequireFolder();
             RawArguments.Check(args);
             RootCommand root = Root(environment);
             bool completes = args.Length > 0 && args[0].StartsWith(SuggestPrefix, StringComparison.Ordinal);
@@ -61,7 +62,7 @@ internal static class CommandLine
                 args = HelpOf(args[1..], root);
             // A text may begin with @: it is not a file of more arguments.
             var parsing = new ParserConfiguration { ResponseFileTokenReplacer = null, EnablePosixBundling = false };
-            ParseResult parsed = root.Parse(args, parsing);
+            ParseResult parsed = root.Parse(WithEmptyValues(args, root), parsing);
             verb = parsed.CommandResult.Command is Verb command ? command.Name : "";
             if (!completes && parsed.Action is not HelpView && FirstError(parsed) is string complaint)
                 throw new UsageException(complaint);
@@ -81,6 +82,20 @@ internal static class CommandLine
         catch (Exception e)
         {
             return Failure.Report(e, verb, error);
+        }
+    }
+
+    /// <summary>Paths are read from the current folder on, and .NET says only that it does not find "the file".</summary>
+    /// <exception cref="WorkException">It was deleted.</exception>
+    private static void RequireFolder()
+    {
+        try
+        {
+            Directory.GetCurrentDirectory();
+        }
+        catch (IOException)
+        {
+            throw new WorkException("the current folder was deleted; change to one that is there.");
         }
     }
 
@@ -131,7 +146,34 @@ internal static class CommandLine
         }
 
         common.AddTo(root);
+        // A flag takes no value: 'features --dense true' is the text "true".
+        foreach (Option flag in root.Subcommands.Prepend(root).SelectMany(c => c.Options).Where(o => o.ValueType == typeof(bool)))
+            flag.Arity = ArgumentArity.Zero;
         return root;
+    }
+
+    /// <summary>The arguments with an empty word after each <c>--option=</c>, for which the parser would take the next argument.</summary>
+    /// <exception cref="UsageException">A flag was given a value.</exception>
+    private static List<string> WithEmptyValues(string[] args, RootCommand root)
+    {
+        Command? verb = args.Select(a => root.Subcommands.FirstOrDefault(c => c.Name == a)).FirstOrDefault(c => c is not null);
+        Option[] options = [.. root.Options, .. verb?.Options ?? []];
+        var words = new List<string>(args.Length);
+        bool isText = false;
+        foreach (string word in args)
+        {
+            isText |= word == "--";
+            int end = isText ? -1 : word.AsSpan().IndexOfAny('=', ':');
+            Option? option = end < 0 ? null : Array.Find(options, o => o.Name == word[..end]);
+            if (option?.Arity.MaximumNumberOfValues == 0)
+                throw new UsageException($"{option.Name} takes no value; this is '{Printable.Escape(word)}'.");
+            if (option is not null && end == word.Length - 1)
+                words.AddRange([option.Name, ""]);
+            else
+                words.Add(word);
+        }
+
+        return words;
     }
 
     /// <summary>The arguments that show what <c>help</c> is asked for.</summary>
@@ -177,6 +219,9 @@ internal static class CommandLine
         Argument? missing = verb.Arguments.FirstOrDefault(a => (parsed.GetResult(a)?.Tokens.Count ?? 0) < a.Arity.MinimumNumberOfValues);
         if (missing is not null)
             return $"{missing.Name} is missing; the usage is '{HelpView.Usage(verb)}'.";
+        IEnumerable<OptionResult> given = parsed.CommandResult.Children.OfType<OptionResult>();
+        if (given.Select(Parsing.NotADecimal).FirstOrDefault(c => c is not null) is string notADecimal)
+            return notADecimal;
         // The parser complains of types by their .NET names; our own complaint about the same option is better.
         ParseError? complaint = parsed.Errors.OrderBy(IsOfType).FirstOrDefault();
         return complaint is not null && IsOfType(complaint) && complaint.SymbolResult is OptionResult { Tokens: [.., var word] } of

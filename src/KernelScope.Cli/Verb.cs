@@ -55,6 +55,13 @@ internal abstract class Verb : Command
     /// <summary>An empty path is a variable that was not set: what it would do, from nothing to a read of this folder, nobody meant.</summary>
     private void RefuseEmptyPaths(ParseResult parsed)
     {
+        foreach (Argument argument in Arguments)
+        {
+            bool isPath = argument.Name is "PATH" or "ACTS" or "A" or "B" or "RUN";
+            if (isPath && parsed.GetResult(argument)?.Tokens.Any(t => t.Value.Length == 0) == true)
+                throw new UsageException($"{argument.Name} is empty; it needs a path.");
+        }
+
         foreach (Option option in Options)
         {
             string kind = option.HelpName ?? "";

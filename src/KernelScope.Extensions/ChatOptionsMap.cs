@@ -39,8 +39,16 @@ internal static class ChatOptionsMap
         SamplingOptions sampling = given with { FrequencyPenalty = Exact(chat.FrequencyPenalty) ?? given.FrequencyPenalty };
         bool asksForChance = chat.TopK is > 0 || chat.TopP is < 1 || chat.Seed is not null;
         double temperature = Exact(chat.Temperature) ?? (given.Temperature == 0 && asksForChance ? 1 : given.Temperature);
-        // At temperature 0 the largest logit is taken, which top-k, top-p and a seed leave as it is.
-        return temperature == 0 ? sampling with { Temperature = 0, TopK = 0, TopP = 1, MinP = 0, Seed = null } : sampling with
+        // At temperature 0 the largest logit is taken, which top-k, top-p and a seed leave as it is; a value that cannot
+        // be meant stays, and is refused.
+        return temperature == 0 ? sampling with
+        {
+            Temperature = 0,
+            TopK = Math.Min(chat.TopK ?? 0, 0),
+            TopP = chat.TopP is float p and not (> 0 and <= 1) ? p : 1,
+            MinP = 0,
+            Seed = null,
+        } : sampling with
         {
             Temperature = temperature,
             TopK = chat.TopK ?? given.TopK,

@@ -146,6 +146,8 @@ public sealed class KernelScopeChatClient : IChatClient
                 turns.Add(new Text.ChatMessage(RoleOf(message.Role), text));
         }
 
+        if (system.Length > 0 && turns.Count == 0)
+            throw new ArgumentException("The conversation has system messages only; it needs a user's.", nameof(messages));
         ChatFormat chat = _engine.Chat;
         if (system.Length > 0 && turns.Count > 0)
         {

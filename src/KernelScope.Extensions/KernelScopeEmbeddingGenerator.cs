@@ -40,7 +40,8 @@ public sealed class KernelScopeEmbeddingGenerator : IEmbeddingGenerator<string, 
 
     /// <inheritdoc/>
     /// <exception cref="NotSupportedException">Other dimensions than the site has.</exception>
-    /// <exception cref="ArgumentException">A text without tokens that count, or one that is longer than the engine's context.</exception>
+    /// <exception cref="ArgumentException">A text that is null, without tokens that count, or longer than the engine's context; the message
+    /// names its place among the texts.</exception>
     /// <exception cref="EngineBusyException">The engine takes no more requests now.</exception>
     public async Task<GeneratedEmbeddings<Embedding<float>>> GenerateAsync(
         IEnumerable<string> values, EmbeddingGenerationOptions? options = null, CancellationToken cancellationToken = default)
@@ -53,9 +54,19 @@ public sealed class KernelScopeEmbeddingGenerator : IEmbeddingGenerator<string, 
         long tokens = 0;
         foreach (string value in values)
         {
-            int[] ids = _engine.Encode(value);
-            var request = new EmbeddingRequest { Tokens = ids, Options = how };
-            float[] vector = await _engine.EmbedAsync(request, cancellationToken).ConfigureAwait(false);
+            int[] ids;
+            float[] vector;
+            try
+            {
+                ids = _engine.Encode(value);
+                var request = new EmbeddingRequest { Tokens = ids, Options = how };
+                vector = await _engine.EmbedAsync(request, cancellationToken).ConfigureAwait(false);
+            }
+            catch (ArgumentException e)
+            {
+                throw new ArgumentException($"Text {embeddings.Count}: {e.Message}", e);
+            }
+
             embeddings.Add(new Embedding<float>(vector) { CreatedAt = DateTimeOffset.UtcNow, ModelId = _engine.ModelName });
             tokens += ids.Length;
         }

@@ -39,6 +39,39 @@ public sealed class RefusedInputTests : IDisposable
             .AssertFailed(2, "--special-ids: 3000000000 is not a token id");
     }
 
+    [Theory]
+    [InlineData("run")]
+    [InlineData("features")]
+    [InlineData("tokenize")]
+    public void A_line_with_a_name_twice_is_refused_and_named(string verb)
+    {
+        string lines = _folder.Write("twice.jsonl", "{\"text\":\"a river\"}\n{\"text\":\"a mill\",\"text\":\"a wood\"}\n"u8);
+        Program.Run(verb, "--jsonl", lines).AssertFailed(1, "twice.jsonl, line 2", "has a name twice");
+    }
+
+    [Fact]
+    public void A_corpus_with_a_name_twice_is_refused_and_named()
+    {
+        string lines = _folder.Write("twice.jsonl", "{\"text\":\"a mill\",\"text\":\"a wood\"}\n"u8);
+        Program.Run("harvest", "--out", _folder.At("run"), "--jsonl", lines, "--sites", "resid_post.1")
+            .AssertFailed(1, "twice.jsonl", "line 1", "has a name twice");
+    }
+
+    [Fact]
+    public void A_file_with_one_list_of_ids_is_named_too() =>
+        Program.Run("run", "--tokens-file", _folder.Write("ids.json", "[[2,-5]]"u8)).AssertFailed(1, "ids.json: ", "id -5");
+
+    [Fact]
+    public void A_current_folder_that_was_deleted_is_called_that()
+    {
+        if (!OperatingSystem.IsLinux())
+            return;
+        string gone = Directory.CreateDirectory(_folder.At("gone")).FullName;
+        string command = $"cd '{gone}' && rmdir '{gone}' && exec '{Program.Host}' exec '{Program.Assembly}' features hello";
+        Program.Finish(Program.Start(new System.Diagnostics.ProcessStartInfo("/bin/sh", ["-c", command])))
+            .AssertFailed(1, "the current folder was deleted");
+    }
+
     [Fact]
     public void A_bias_that_leaves_float32_is_refused_by_name() =>
         Program.Run("generate", "A river", "--logit-bias", "5=1e39").AssertFailed(2, "--logit-bias", "5=1e39");

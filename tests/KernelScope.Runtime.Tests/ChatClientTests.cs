@@ -71,6 +71,36 @@ public class ChatClientTests
     }
 
     [Fact]
+    public async Task A_value_that_cannot_be_meant_is_refused_at_any_temperature()
+    {
+        await using KernelScopeEngine engine = await Engines.OpenAsync();
+        using var client = new KernelScopeChatClient(engine, maxOutputTokens: 8);
+        foreach (float? temperature in (float?[])[null, 0, 1])
+        {
+            await RefusesAsync("top-k is -1", new ChatOptions { Temperature = temperature, TopK = -1 });
+            await RefusesAsync("top-p is 2", new ChatOptions { Temperature = temperature, TopP = 2 });
+            await RefusesAsync("top-p is NaN", new ChatOptions { Temperature = temperature, TopP = float.NaN });
+        }
+
+        async Task RefusesAsync(string words, ChatOptions options) => Assert.Contains(
+            words, (await Assert.ThrowsAsync<ArgumentException>(() => client.GetResponseAsync(Question, options))).Message,
+            StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task A_text_that_cannot_be_embedded_is_named_by_its_place()
+    {
+        await using KernelScopeEngine engine = await Engines.OpenAsync();
+        using var generator = new KernelScopeEmbeddingGenerator(engine);
+        foreach (string bad in (string[])["", null!, string.Concat(Enumerable.Repeat("word ", 2000))])
+        {
+            ArgumentException refusal = await Assert.ThrowsAsync<ArgumentException>(
+                () => generator.GenerateAsync(["a wood", bad, "a mill"]));
+            Assert.StartsWith("Text 1: ", refusal.Message, StringComparison.Ordinal);
+        }
+    }
+
+    [Fact]
     public async Task What_the_system_says_stands_before_the_first_question()
     {
         await using KernelScopeEngine engine = await Engines.OpenAsync();
@@ -78,6 +108,8 @@ public class ChatClientTests
         string folded = (await client.GetResponseAsync([new(ChatRole.User, "Be brief.\n\nTell a tale.\n\nWho lived in the wood?")])).Text;
         ChatMessage[] messages = [new(ChatRole.System, "Tell a tale."), .. Question];
         Assert.Equal(folded, (await client.GetResponseAsync(messages, new ChatOptions { Instructions = "Be brief." })).Text);
+        ArgumentException alone = await Assert.ThrowsAsync<ArgumentException>(() => client.GetResponseAsync(messages[..1]));
+        Assert.Contains("system messages only", alone.Message, StringComparison.Ordinal);
     }
 
     [Fact]

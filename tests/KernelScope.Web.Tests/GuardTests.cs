@@ -10,6 +10,14 @@ public sealed class GuardTests(DemoServer server)
     private const string Body = """{"model":"demo","text":"Hello"}""";
 
     [Fact]
+    public async Task A_body_with_a_name_twice_is_refused()
+    {
+        using HttpResponseMessage response = await server.SendAsync("/v1/tokenize", """{"model":"demo","text":"a","text":"b"}""");
+        Assert.Equal(HttpStatusCode.BadRequest, response.StatusCode);
+        Assert.Contains("has a name twice", await response.Content.ReadAsStringAsync(), StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task Another_host_is_refused()
     {
         using HttpResponseMessage response = await server.SendAsync("/v1/tokenize", Body, r => r.Headers.Host = "evil.example");

@@ -34,7 +34,7 @@ internal sealed class TokenizeLines(GemmaTokenizer tokenizer, Streams streams, C
         StandardText.Check(line.Span, place);
         try
         {
-            using JsonDocument document = JsonDocument.Parse(line);
+            using JsonDocument document = JsonDocument.Parse(line, PromptFiles.JsonLine);
             JsonElement root = document.RootElement;
             if (root.ValueKind != JsonValueKind.Object)
                 throw new WorkException($"{place}: an object with \"text\" or \"ids\" was expected.");
@@ -49,7 +49,7 @@ internal sealed class TokenizeLines(GemmaTokenizer tokenizer, Streams streams, C
         }
         catch (JsonException e)
         {
-            throw new WorkException($"{place}: this is not a JSON object ({Where(e)}).");
+            throw new WorkException($"{place}: this is not a JSON object, or has a name twice ({Where(e)}).");
         }
         catch (InvalidOperationException)
         {

@@ -29,10 +29,18 @@ internal static class Parsing
     /// <summary>That what was typed is not a number of an option's type.</summary>
     public static string WrongType(Option option, string typed)
     {
-        Type type = Nullable.GetUnderlyingType(option.ValueType) ?? option.ValueType;
-        return $"{option.Name} needs {(type == typeof(double) || type == typeof(float) ? "a number" : "a whole number")}; " +
-            $"'{Printable.Escape(typed)}' is none that it can take.";
+        string advice = IsDecimal(option) && typed.Contains(',', StringComparison.Ordinal) ? " The decimal mark is a point." : "";
+        return $"{option.Name} needs {(IsDecimal(option) ? "a number" : "a whole number")}; " +
+            $"'{Printable.Escape(typed)}' is none that it can take.{advice}";
     }
+
+    /// <summary>That an option's value is not a decimal number, for the parser reads 1,5 as 15; null if it is, or need not be.</summary>
+    public static string? NotADecimal(OptionResult given) => !IsDecimal(given.Option) ? null
+        : given.Tokens.Where(t => !double.TryParse(t.Value, NumberStyles.Float, CultureInfo.InvariantCulture, out _))
+            .Select(t => WrongType(given.Option, t.Value)).FirstOrDefault();
+
+    private static bool IsDecimal(Option option) =>
+        (Nullable.GetUnderlyingType(option.ValueType) ?? option.ValueType) == typeof(double);
 
     /// <summary>Token ids, separated by commas. Whether they are in a vocabulary is not known here.</summary>
     /// <exception cref="UsageException">It is not such a list, or it is empty.</exception>

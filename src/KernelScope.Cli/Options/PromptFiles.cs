@@ -12,6 +12,9 @@ internal sealed class PromptFiles
     /// <summary>The options, for complaints.</summary>
     public const string Names = "--text-file, --tokens-file, --jsonl";
 
+    /// <summary>How a line of JSON is read: of a name that is there twice one value would go unseen.</summary>
+    public static readonly JsonDocumentOptions JsonLine = new() { AllowDuplicateProperties = false };
+
     private readonly Option<string?> _textFile = new("--text-file")
     {
         Description = "The text is all of this UTF-8 file; '-' is standard input.",
@@ -78,7 +81,7 @@ internal sealed class PromptFiles
 
         Prompt Of(int[] ids, int b)
         {
-            string? place = sequences.Length == 1 ? null : string.Create(CultureInfo.InvariantCulture, $"{name}, sequence {b}");
+            string place = sequences.Length == 1 ? name : string.Create(CultureInfo.InvariantCulture, $"{name}, sequence {b}");
             return new Prompt(null, Array.ConvertAll(ids, id => (long)id)) { Warnings = streams, Place = place };
         }
     }
@@ -109,7 +112,7 @@ internal sealed class PromptFiles
     {
         try
         {
-            using var document = JsonDocument.Parse(line);
+            using var document = JsonDocument.Parse(line, JsonLine);
             JsonElement value = document.RootElement;
             if (value.ValueKind == JsonValueKind.Object)
             {
@@ -134,7 +137,7 @@ internal sealed class PromptFiles
         catch (JsonException)
         {
             const string Expected = "a text in double quotes, a list of token ids, or an object with \"text\" or \"ids\"";
-            throw new WorkException($"{place}: this is not JSON; {Expected} was expected.");
+            throw new WorkException($"{place}: this is not JSON, or has a name twice; {Expected} was expected.");
         }
     }
 

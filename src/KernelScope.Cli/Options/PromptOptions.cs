@@ -134,7 +134,7 @@ internal sealed record Prompt(string? Text, long[]? Ids)
     /// <summary>Where it is said that something in it looks wrong; null: nowhere.</summary>
     public Streams? Warnings { get; init; }
 
-    /// <summary>What messages call it where there are several: <c>texts.jsonl, line 3</c>.</summary>
+    /// <summary>What messages call it if it comes from a file: <c>texts.jsonl, line 3</c>.</summary>
     public string? Place { get; init; }
 
     /// <summary>The tokens for a model.</summary>

@@ -22,7 +22,7 @@ internal sealed class TopOptions
     public TopOptions(Command verb)
     {
         _top.Validators.Add(r => Parsing.Require(r, _top, v => v >= 1, "--top is {0}; it must be 1 or more."));
-        _minimum.Validators.Add(r => Parsing.Require(r, _minimum, v => !double.IsNaN(v), "--min-activation is {0}; it must be a number."));
+        _minimum.Validators.Add(r => Parsing.Require(r, _minimum, double.IsFinite, "--min-activation is {0}; it must be a number."));
         verb.Options.Add(_top);
         verb.Options.Add(_minimum);
     }

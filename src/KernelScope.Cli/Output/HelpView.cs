@@ -84,8 +84,9 @@ internal sealed class HelpView(Streams streams) : SynchronousCommandLineAction
         Title(verb.Examples.Count == 1 ? "Example" : "Examples");
         foreach (string example in verb.Examples)
             streams.Output.WriteLine($"  {example}");
-        IEnumerable<Option> shown = verb.Options.Where(o => !o.Hidden);
-        foreach ((string title, IEnumerable<Option> options) in Grouped(shown, o => o.Name, OptionGroups, OwnGroup))
+        Option[] shown = [.. verb.Options.Where(o => !o.Hidden)];
+        bool chooses = shown.Any(o => o.Name == "--temperature");
+        foreach ((string title, IEnumerable<Option> options) in Grouped(shown, GroupedName, OptionGroups, OwnGroup))
         {
             Title(title);
             Table([.. options.Select(o => (NameOf(o), TextOf(o)))]);
@@ -93,6 +94,9 @@ internal sealed class HelpView(Streams streams) : SynchronousCommandLineAction
 
         Title(CommonGroup);
         Table([.. verb.CommonOptions.Select(o => (NameOf(o), TextOf(o)))]);
+
+        // A seed of something else than tokens.
+        string GroupedName(Option option) => option.Name == "--seed" && !chooses ? "" : option.Name;
     }
 
     /// <summary>Things by group, in the order of the groups; what is in none comes last.</summary>

@@ -170,7 +170,8 @@ internal sealed class Corpus
         const string Expected = "a text in double quotes, a list of token ids, or an object with \"text\" or \"ids\"";
         try
         {
-            using var document = JsonDocument.Parse(line, new JsonDocumentOptions { MaxDepth = JsonText.MaxDepth });
+            var options = new JsonDocumentOptions { MaxDepth = JsonText.MaxDepth, AllowDuplicateProperties = false };
+            using var document = JsonDocument.Parse(line, options);
             JsonElement value = document.RootElement;
             if (value.ValueKind == JsonValueKind.Object && (value.TryGetProperty("text",
                 out JsonElement text) != value.TryGetProperty("ids", out JsonElement ids)))
@@ -186,7 +187,7 @@ internal sealed class Corpus
         }
         catch (Exception e) when (e is JsonException or InvalidOperationException)
         {
-            throw BadFile.At(file, $"{place} is not JSON; {Expected} was expected.", e);
+            throw BadFile.At(file, $"{place} is not JSON, or has a name twice; {Expected} was expected.", e);
         }
     }
 

@@ -64,11 +64,11 @@ internal sealed class Call(HttpContext http, ServedModel model, JsonElement body
         {
             if (json.Span.IndexOf("\\u"u8) >= 0)
                 RequireNames(json.Span);
-            return JsonDocument.Parse(json, new JsonDocumentOptions { MaxDepth = MaxDepth });
+            return JsonDocument.Parse(json, new JsonDocumentOptions { MaxDepth = MaxDepth, AllowDuplicateProperties = false });
         }
         catch (JsonException)
         {
-            throw Refusal.Bad($"The body is not JSON, or is nested deeper than {MaxDepth} levels.");
+            throw Refusal.Bad($"The body is not JSON, has a name twice, or is nested deeper than {MaxDepth} levels.");
         }
     }
 
