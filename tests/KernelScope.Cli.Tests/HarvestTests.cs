@@ -339,6 +339,46 @@ public sealed class HarvestTests
         Program.Run("work", run).AssertFailed(2, "format 0");
     }
 
+    [Theory]
+    [InlineData("--tokens-file", "[[]]", "corpus: there is no token in it")]
+    [InlineData("--text-file", "", "corpus: there is no token in it")]
+    [InlineData("--jsonl", "\"\"\n[]\n", "corpus: there is no token in it")]
+    [InlineData("--jsonl", "\"fine\"\n\"\\ud800 half\"", "corpus: line 2 has a text with half of a surrogate pair")]
+    public void A_corpus_without_a_token_or_with_half_a_character_is_named(string option, string text, string words)
+    {
+        using var folder = new TempFolder();
+        Program.Run("harvest", "--out", folder.At("x"), "--sites", "embed", option, folder.Write("corpus", Encoding.UTF8.GetBytes(text)))
+            .AssertFailed(1, words);
+    }
+
+    /// <summary>Files of a folder are read once each, whatever links are in it.</summary>
+    [SkippableFact]
+    public void A_folder_of_texts_is_read_once_and_what_cannot_be_read_is_named()
+    {
+        Skip.IfNot(OperatingSystem.IsLinux(), "links and pipes are Linux'");
+        using var folder = new TempFolder();
+        string texts = folder.At("texts"), below = folder.At("texts", "below");
+        Directory.CreateDirectory(below);
+        Directory.CreateDirectory(folder.At("elsewhere"));
+        File.WriteAllText(Path.Combine(texts, "a.txt"), "The king.");
+        File.WriteAllText(folder.At("elsewhere", "b.txt"), "The second one is here.");
+        Directory.CreateSymbolicLink(Path.Combine(below, "linked"), folder.At("elsewhere"));
+        string[] harvest = ["harvest", "--out", folder.At("x"), "--sites", "embed", "--documents", "separate", "--text-file", texts];
+        string loop = Path.Combine(below, "loop"), lost = Path.Combine(below, "lost.txt"), pipe = Path.Combine(below, "pipe.txt");
+        Directory.CreateSymbolicLink(loop, texts);
+        Program.Run(harvest).AssertFailed(1, loop, "leads to a folder above it");
+        Directory.Delete(loop);
+        File.CreateSymbolicLink(lost, "nowhere");
+        Program.Run(harvest).AssertFailed(1, $"{lost}: ");
+        File.Delete(lost);
+        using (var mkfifo = System.Diagnostics.Process.Start("mkfifo", [pipe]))
+            mkfifo.WaitForExit();
+        Program.Run(harvest).AssertFailed(1, pipe, "this is a pipe");
+        File.Delete(pipe);
+        Program.Json(harvest);
+        Assert.Equal([0, 1], Longs(folder.At("x", "tokens", "000000.safetensors"), "document"));
+    }
+
     [Fact]
     public void A_merge_spares_the_runs_own_files_and_a_damaged_count_is_named()
     {
