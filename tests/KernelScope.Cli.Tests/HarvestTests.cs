@@ -401,6 +401,31 @@ public sealed class HarvestTests
         }
     }
 
+    /// <summary>A folder of codes by feature is whole: no file of an earlier one stays in it, and nothing of anybody else's goes.</summary>
+    [Fact]
+    public void A_transpose_takes_the_place_of_a_transpose_and_of_nothing_else()
+    {
+        using var folder = new TempFolder();
+        string run = folder.At("run"), path = folder.At("above", "transpose");
+        Program.Json("harvest", "--out", run, "--tokens-file", folder.Write("tokens.json", Tokens(9, 9)), "--sae", "res.3.2k.l0_19",
+            "--codes-only");
+        string[] merge = ["merge", run, "--what", "transpose", "--out"];
+        string hash = Program.Json([.. merge, path]).GetProperty("sha256").GetString()!;
+        byte[] whole = File.ReadAllBytes(Path.Combine(path, "000000.safetensors"));
+        // As an SAE with more features would have left it.
+        File.WriteAllBytes(Path.Combine(path, "000001.safetensors"), whole);
+        Assert.Equal((hash, path), (Program.Json([.. merge, path]).GetProperty("sha256").GetString()!,
+            Program.Json([.. merge, path]).GetProperty("file").GetString()));
+        Assert.Equal(["000000.safetensors"], Directory.GetFileSystemEntries(path).Select(Path.GetFileName));
+        Assert.Equal([path], Directory.GetFileSystemEntries(folder.At("above")));
+        Dictionary<string, string> before = Hashes(run);
+        File.Copy(folder.At("run", "tokens", "000000.safetensors"), folder.At("above", "000000.safetensors"));
+        foreach (string taken in (string[])[run, folder.At("above")])
+            Program.Run([.. merge, taken]).AssertFailed(1, taken, "the folder is not empty");
+        Program.Run([.. merge, folder.At("tokens.json")]).AssertFailed(1, "tokens.json: there is a file of that name");
+        Assert.Equal(before, Hashes(run));
+    }
+
     /// <summary>Whatever writes beside what it reads from a run: not over the run itself, by whichever path.</summary>
     [Fact]
     public void No_verb_writes_over_the_files_of_the_run_that_it_reads()

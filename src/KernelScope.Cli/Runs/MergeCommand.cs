@@ -102,11 +102,22 @@ internal sealed class MergeCommand : Verb
                 "density" => merge.Density(sae!, path, progress, Cancellation),
                 "examples" => merge.Examples(sae!, parsed.GetValue(_top), parsed.GetValue(_random), parsed.GetValue(_window), path,
                     progress, Cancellation),
-                _ => merge.Transpose(sae!, path, progress, Cancellation),
+                _ => Transpose(merge, sae!, path, progress),
             };
         }
 
         return Print(parsed, plan, what, merged);
+    }
+
+    /// <summary>All files of the folder, or none: of an earlier one no file stays.</summary>
+    private MergedFile Transpose(RunMerge merge, SaeRecord sae, string path, IProgress<double> progress)
+    {
+        if (Path.GetDirectoryName(Path.GetFullPath(path)) is string above && !File.Exists(path))
+            OutputPlace.CreateFolder(above);
+        using FolderInProgress folder = FolderInProgress.Create(path, CodeTranspose.IsFolder);
+        MergedFile merged = merge.Transpose(sae, folder.Path, progress, Cancellation);
+        folder.Commit();
+        return merged with { File = path };
     }
 
     /// <summary>Where the result goes: to --out, else under its name to the run's own folder, which is made.</summary>

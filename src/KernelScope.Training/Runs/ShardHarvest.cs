@@ -59,9 +59,13 @@ internal sealed class ShardHarvest : IShardMaker
     /// <exception cref="InvalidDataException">The manifest is malformed.</exception>
     public static ShardManifest? Find(RunFolder folder, RunPlan plan, int shard)
     {
-        return ShardManifest.Read(folder, plan, shard) is ShardManifest manifest
-            && manifest.Files.All(f => LengthOf(folder.At(f.Path)) == f.File.Bytes) ? manifest : null;
+        ShardManifest? manifest = ShardManifest.Read(folder, plan, shard);
+        return MissingFile(folder, manifest) is null ? manifest : null;
     }
+
+    /// <summary>A file that a manifest names, by path in the run, that is missing or has another length; null if there is none.</summary>
+    public static string? MissingFile(RunFolder folder, ShardManifest? manifest) => manifest?.Files
+        .Where(f => LengthOf(folder.At(f.Path)) != f.File.Bytes).Select(f => f.Path).FirstOrDefault();
 
     /// <summary>Makes a shard, or finds it.</summary>
     /// <param name="shard">Which.</param>
