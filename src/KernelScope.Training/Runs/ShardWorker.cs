@@ -59,8 +59,6 @@ internal sealed class ShardWorker
         int attempt = 1;
         try
         {
-            if (lease.Shard >= _plan.Shards.Count)
-                throw new InvalidDataException($"there is no shard {lease.Shard}: the run has shards 0 to {_plan.Shards.Count - 1}.");
             attempt += _folder.FailedAttempts().GetValueOrDefault(lease.Shard);
             ShardOutcome outcome = _maker.Make(lease.Shard, attempt, progress, cancellationToken);
             Done.Add(new DoneShard(lease.Shard, outcome.Manifest.Seconds, outcome.Manifest.Rows, outcome.Reused));

@@ -53,12 +53,6 @@ internal sealed class SuiteWorker(SuiteFolder folder, SuitePlan plan, RunFolder 
         var watch = new LeaseWatch(queue);
         while (queue.Lease(idle, cancellationToken) is ShardLease lease)
         {
-            if (lease.Shard >= plan.Items.Count)
-            {
-                queue.Reject(lease);
-                continue;
-            }
-
             // One that failed as another's companion fails again.
             if (Failed.Any(f => f.Item == plan.Items[lease.Shard]))
             {
