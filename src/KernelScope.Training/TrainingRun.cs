@@ -101,6 +101,8 @@ public sealed class TrainingRun : IDisposable
         _progress = progress;
         long logLength = _files.Resume ? LoadCheckpoint() : 0;
         _log = new TrainingLog(_logPath, logLength);
+        // Nobody else trains here: the log would not have opened.
+        TrainingCheckpoint.Sweep(_checkpoints);
         if (logLength == 0)
             _log.Write(WriteOptions);
         _watch.Start();

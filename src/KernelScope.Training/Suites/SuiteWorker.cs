@@ -402,8 +402,9 @@ internal sealed class ItemList(IEnumerable<int> items) : IShardQueue
 
     public void Retry(ShardLease lease, TimeSpan delay)
     {
-        // Where it is the only one left, its worker is waited for; where others have several, they are not asked for all the time.
-        Thread.Sleep(_items.IsEmpty ? delay : TimeSpan.FromMilliseconds(Math.Min(50, delay.TotalMilliseconds)));
+        // Where it is the only one left, its worker is waited for; where others have several, they are not asked for all the time. Who
+        // ends because it failed is not held up for long.
+        Thread.Sleep(TimeSpan.FromMilliseconds(Math.Min(_items.IsEmpty ? 2000 : 50, delay.TotalMilliseconds)));
         _items.Enqueue(lease.Shard);
     }
 
