@@ -23,7 +23,7 @@ internal sealed class ShardWorker
     private readonly IShardMaker _maker;
     private readonly IShardQueue _queue;
     private readonly LeaseWatch _watch;
-    private bool _isDiskFull;
+    private bool _cannotWrite;
 
     public ShardWorker(RunFolder folder, RunPlan plan, IShardMaker maker, IShardQueue queue)
     {
@@ -37,8 +37,8 @@ internal sealed class ShardWorker
     /// <summary>What was not.</summary>
     public List<FailedShard> Failed { get; } = [];
 
-    /// <summary>Works until the queue has nothing for as long as <paramref name="idle"/>, or the disk is full: the other shards would be
-    /// computed for nothing, and count as failed.</summary>
+    /// <summary>Works until the queue has nothing for as long as <paramref name="idle"/>, or nothing can be written: the other shards would
+    /// be computed for nothing, and count as failed.</summary>
     /// <param name="idle">How long to wait for a shard; <see cref="Timeout.InfiniteTimeSpan"/>: for ever.</param>
     /// <param name="mostShards">Shards after which it ends.</param>
     /// <param name="progress">Told the positions that were computed, from time to time.</param>
@@ -46,7 +46,7 @@ internal sealed class ShardWorker
     public void Run(TimeSpan idle, int mostShards, IProgress<int>? progress, CancellationToken cancellationToken)
     {
         var watched = new Watched(this, progress);
-        while (Done.Count + Failed.Count < mostShards && !_isDiskFull)
+        while (Done.Count + Failed.Count < mostShards && !_cannotWrite)
         {
             cancellationToken.ThrowIfCancellationRequested();
             if (_queue.Lease(idle, cancellationToken) is not ShardLease lease)
@@ -82,7 +82,7 @@ internal sealed class ShardWorker
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException or OutOfMemoryException)
         {
-            _isDiskFull = OutputPlace.IsDiskFull(e);
+            _cannotWrite = OutputPlace.ConcernsAllFiles(e);
             Fail(lease, e, isFinal: false, attempt);
         }
         catch

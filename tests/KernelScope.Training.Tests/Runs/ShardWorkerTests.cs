@@ -10,12 +10,15 @@ public sealed class ShardWorkerTests
     /// one shard's.</summary>
     [Theory]
     [InlineData(28, 1)]
+    [InlineData(30, 1)]
+    [InlineData(0, 1)]
     [InlineData(unchecked((int)0x80070070), 1)]
     [InlineData(5, 3)]
-    public void A_full_disk_ends_it_and_another_failure_does_not(int error, int failed)
+    public void A_disk_that_takes_nothing_ends_it_and_another_failure_does_not(int error, int failed)
     {
         using var run = new SyntheticRun(3, 2, 4, 2);
-        using var maker = new Failing(new IOException("somewhere: the file cannot be written", new IOException("why", error)));
+        using var maker = new Failing(new IOException("somewhere: the file cannot be written",
+            error == 0 ? new UnauthorizedAccessException("why") : new IOException("why", error)));
         using var queue = new ShardList([0, 1, 2]);
         var worker = new ShardWorker(run.Folder, run.Plan, maker, queue);
         worker.Run(TimeSpan.Zero, int.MaxValue, null, default);
