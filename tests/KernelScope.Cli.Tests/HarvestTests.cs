@@ -339,6 +339,30 @@ public sealed class HarvestTests
         Program.Run("work", run).AssertFailed(2, "format 0");
     }
 
+    [Fact]
+    public void A_run_whose_model_is_not_here_says_how_to_name_it_and_rows_are_trained_on_without()
+    {
+        using var folder = new TempFolder();
+        string run = folder.At("run"), model = folder.At("modeltogo"), fixture = Fixtures.Path("sae", "evaluation", "model");
+        Directory.CreateDirectory(model);
+        foreach (string file in Directory.GetFiles(fixture))
+            File.Copy(file, Path.Combine(model, Path.GetFileName(file)));
+        string sequences = $"[{string.Join(',', Enumerable.Repeat("[2,5,9,7,11,4,3]", 20))}]";
+        Program.Json("harvest", "--out", run, "--model", model, "--tokens-file", folder.Write("t.json", Encoding.UTF8.GetBytes(sequences)),
+            "--sites", "resid_post.2");
+        Directory.Delete(model, recursive: true);
+        Outcome train = Program.Run("train", "--from", run, "--site", "resid_post.2", "--width", "8", "--sparsity", "1e-3", "--steps", "2",
+            "--batch", "4", "--validation", "0.3", "--out", folder.At("sae"));
+        Assert.True(train.ExitCode == 0, train.Error);
+        Assert.Contains("Delta loss is not measured: the run's model 'modeltogo' is not found here", train.Error, StringComparison.Ordinal);
+        string[] sae = ["--sae", Fixtures.Path("sae", "evaluation", "sae-resid_post.2"), "--site", "resid_post.2"];
+        Program.Run(["eval", "--run", run, .. sae]).AssertFailed(2, "'modeltogo' is not found here; --model DIR");
+        Program.Run(["dash", "--run", run, .. sae, "--features", "1", "--json", "--model", fixture]).AssertFailed(2, "it has none.");
+        Program.Run("merge", run, "--what", "density").AssertFailed(1, "the run holds no codes: 'harvest --sae PATH'");
+        File.Delete(folder.At("run", "shards", "000000.json"));
+        Program.Run("work", run).AssertFailed(2, "'modeltogo' is not found here; --model DIR");
+    }
+
     [Theory]
     [InlineData("--tokens-file", "[[]]", "corpus: there is no token in it")]
     [InlineData("--text-file", "", "corpus: there is no token in it")]

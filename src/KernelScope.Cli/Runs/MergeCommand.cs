@@ -170,6 +170,7 @@ internal sealed class MergeCommand : Verb
         if (parsed.GetValue(_sae) is string id)
             return plan.Saes.FirstOrDefault(s => s.Id == id)
                 ?? throw new WorkException($"there is no SAE '{Printable.Escape(id)}': {there}.");
-        return plan.Saes.Count == 1 ? plan.Saes[0] : throw new WorkException($"{there}; --sae ID says which.");
+        return plan.Saes.Count == 1 ? plan.Saes[0] : throw new WorkException(plan.Saes.Count == 0
+            ? $"{there}: 'harvest --sae PATH' writes them." : $"{there}; --sae ID says which.");
     }
 }

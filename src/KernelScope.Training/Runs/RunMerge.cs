@@ -44,8 +44,8 @@ internal sealed class RunMerge
         if (manifests.Length < plan.Shards.Count && !partial)
         {
             string next = plan.Evaluation is null ? "--partial merges those that are there" : "'work' makes them, and all are needed";
-            throw BadFile.At(folder.Path, $"the run is not complete: {plan.Shards.Count - manifests.Length} of {plan.Shards.Count} shards " +
-                $"are missing{Incomplete(folder, plan)}; {next}.");
+            throw BadFile.At(folder.Path, $"the run is not complete: {plan.Shards.Count - manifests.Length} of {plan.Shards.Count} " +
+                $"shards are missing{Incomplete(folder, plan)}; {next}.");
         }
 
         return manifests.Length > 0 ? new RunMerge(folder, plan, manifests) : throw BadFile.At(folder.Path, "no shard is there yet.");
