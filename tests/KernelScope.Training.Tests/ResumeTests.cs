@@ -153,7 +153,7 @@ public class ResumeTests
         Assert.Throws<ArgumentException>(() => new TrainingRun(trainer, new TrainingFiles { Folder = folder["run"] }));
     }
 
-    /// <summary>A checkpoint for which there was no room takes none, and one that a kill left unfinished goes when training goes on.</summary>
+    /// <summary>A checkpoint for which there was no room takes none; one that a kill left unfinished goes when training goes on.</summary>
     [Fact]
     public void Of_a_checkpoint_that_was_not_finished_nothing_stays()
     {
