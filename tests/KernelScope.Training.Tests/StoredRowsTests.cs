@@ -52,8 +52,8 @@ public sealed class StoredRowsTests : IDisposable
         for (int bad = 0; bad < 20; bad++)
         {
             string path = Write($"bad-{bad}.safetensors", row => row == bad ? float.NaN : 1);
-            Assert.Contains($"row {bad} of", Assert.Throws<InvalidDataException>(() => StoredRows.Open(path, null, validation: 0.3)).Message,
-                StringComparison.Ordinal);
+            var e = Assert.Throws<InvalidDataException>(() => StoredRows.Open(path, null, validation: 0.3));
+            Assert.Contains($"row {bad} of", e.Message, StringComparison.Ordinal);
         }
     }
 
