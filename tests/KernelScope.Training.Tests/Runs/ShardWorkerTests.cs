@@ -29,11 +29,11 @@ public sealed class ShardWorkerTests
 
     /// <summary>A suite that ends because its only item failed does not wait until the item might be tried again.</summary>
     [Fact]
-    public void Items_that_are_to_be_tried_later_hold_nobody_up()
+    public async Task Items_that_are_to_be_tried_later_hold_nobody_up()
     {
         using var items = new ItemList([0]);
         ShardLease lease = items.Lease(TimeSpan.Zero, default)!;
-        Assert.True(Task.Run(() => items.Retry(lease, TimeSpan.FromMinutes(10))).Wait(TimeSpan.FromMinutes(1)));
+        await Task.Run(() => items.Retry(lease, TimeSpan.FromMinutes(10))).WaitAsync(TimeSpan.FromMinutes(1));
         Assert.NotNull(items.Lease(TimeSpan.Zero, default));
     }
 
