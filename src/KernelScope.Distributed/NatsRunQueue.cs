@@ -205,7 +205,7 @@ internal sealed class NatsRunQueue : IDisposable
             foreach (string subject in subjects.Keys)
             {
                 if (int.TryParse(subject.AsSpan(subject.LastIndexOf('.') + 1), NumberStyles.None, CultureInfo.InvariantCulture,
-                    out int shard))
+                    out int shard) && subject == _subjects + RunFolder.Number(shard))
                     shards.Add(shard);
             }
 

@@ -7,9 +7,11 @@ namespace KernelScope.Distributed;
 
 /// <summary>
 /// Shards from a NATS server, for one worker. A server that goes away and comes back, with or without its disk, is waited for as long
-/// as the worker waits for a shard.
+/// as the worker waits for a shard. Messages that name none are taken out.
 /// </summary>
-internal sealed class NatsShardQueue(NatsRunQueue queue) : IShardQueue
+/// <param name="queue">The server.</param>
+/// <param name="shards">Number of shards of the run: each is below it.</param>
+internal sealed class NatsShardQueue(NatsRunQueue queue, int shards) : IShardQueue
 {
     private static readonly TimeSpan Longest = TimeSpan.FromSeconds(5), Pause = TimeSpan.FromMilliseconds(250),
         Patience = TimeSpan.FromSeconds(5);
@@ -39,7 +41,7 @@ internal sealed class NatsShardQueue(NatsRunQueue queue) : IShardQueue
                 Silence = null;
                 if (next is not INatsJSMsg<string> message)
                     continue;
-                if (NatsRunQueue.ShardOf(message) is int shard)
+                if (NatsRunQueue.ShardOf(message) is int shard && shard < shards)
                     return new NatsLease(shard, message);
                 Say(token => message.AckTerminateAsync(cancellationToken: token));
             }

@@ -26,6 +26,9 @@ public sealed class StoredRows : ITrainingRows
         int rows = checked((int)RowsOf(inputs.Info));
         Width = checked((int)inputs.Shape[^1]);
         TargetWidth = targets is { } t ? checked((int)t.Shape[^1]) : null;
+        if (counted is not null && counted.Length != rows)
+            throw new ArgumentException($"{counted.Length} values say which of the {rows} rows count; one a row is needed.",
+                nameof(counted));
         Identity = HashOf(inputs, targets);
         List<int> training = [], held = [];
         for (int r = 0; r < rows; r++)
@@ -77,9 +80,14 @@ public sealed class StoredRows : ITrainingRows
     /// <param name="validation">The share of the rows that is kept back, chosen by the rows' numbers.</param>
     /// <param name="seed">Decides the order.</param>
     /// <exception cref="InvalidDataException">The file cannot be read, has no such array, or holds a value that is not finite.</exception>
+    /// <exception cref="ArgumentException">The share is not from 0 to below 1, or <paramref name="counted"/> does not give one value a
+    /// row.</exception>
     public static StoredRows Open(string path, string? key, string? targetKey = null, Func<TensorFile, TensorInfo, bool[]?>? counted = null,
         double validation = 0.01, long seed = 0)
     {
+        if (!(validation is >= 0 and < 1))
+            throw new ArgumentOutOfRangeException(nameof(validation), $"The share for validation is {validation}; it must be at least 0 " +
+                "and below 1.");
         TensorFile file = ArrayFile.Open(path);
         try
         {
@@ -97,9 +105,11 @@ public sealed class StoredRows : ITrainingRows
     }
 
     /// <inheritdoc/>
+    /// <exception cref="ArgumentException">The spans are not whole rows.</exception>
     public void Next(Span<float> inputs, Span<float> targets)
     {
-        for (int n = 0; n < inputs.Length / Width; n++)
+        int rows = Check(inputs, targets);
+        for (int n = 0; n < rows; n++)
         {
             if (_next == _order.Length)
                 Reorder();
@@ -109,9 +119,13 @@ public sealed class StoredRows : ITrainingRows
     }
 
     /// <inheritdoc/>
+    /// <exception cref="ArgumentException">The spans are not whole rows, or there are not so many.</exception>
     public void ReadValidation(long firstRow, Span<float> inputs, Span<float> targets)
     {
-        for (int n = 0; n < inputs.Length / Width; n++)
+        int rows = Check(inputs, targets);
+        ArgumentOutOfRangeException.ThrowIfNegative(firstRow);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(firstRow, _validation.Length - rows);
+        for (int n = 0; n < rows; n++)
             Read(_validation[firstRow + n], n, inputs, targets);
     }
 
@@ -131,11 +145,14 @@ public sealed class StoredRows : ITrainingRows
     {
         ArgumentNullException.ThrowIfNull(source);
         Span<byte> state = stackalloc byte[StateLength];
-        source.ReadExactly(state);
-        long next = BinaryPrimitives.ReadInt64LittleEndian(state[8..]);
+        int length = source.ReadAtLeast(state, StateLength, throwOnEndOfStream: false);
+        long position = BinaryPrimitives.ReadInt64LittleEndian(state), next = BinaryPrimitives.ReadInt64LittleEndian(state[8..]);
+        // A generator whose state is 0 gives 0 for ever.
+        if (length < StateLength || position < 0 || !state[16..].ContainsAnyExcept((byte)0))
+            throw new InvalidDataException("The state of the rows is damaged.");
         if (next < 0 || next > _order.Length)
             throw new InvalidDataException($"The state says that {next} rows of an epoch were served; there are {_order.Length}.");
-        Position = BinaryPrimitives.ReadInt64LittleEndian(state);
+        Position = position;
         _random = new Xoshiro256(state[16..]);
         Reorder();
         _next = (int)next;
@@ -154,6 +171,13 @@ public sealed class StoredRows : ITrainingRows
         _next = 0;
     }
 
+    private int Check(Span<float> inputs, Span<float> targets)
+    {
+        (int rows, int rest) = Math.DivRem(inputs.Length, Width);
+        return rest == 0 && targets.Length == rows * (TargetWidth ?? 0) ? rows : throw new ArgumentException(
+            $"{inputs.Length} and {targets.Length} values are not rows of {Width} and {TargetWidth ?? 0}.", nameof(inputs));
+    }
+
     private void Read(int row, int place, Span<float> inputs, Span<float> targets)
     {
         _inputs.CopyTo((long)row * Width, inputs.Slice(place * Width, Width));
@@ -161,11 +185,19 @@ public sealed class StoredRows : ITrainingRows
             t.CopyTo((long)row * TargetWidth!.Value, targets.Slice(place * TargetWidth.Value, TargetWidth.Value));
     }
 
+    /// <summary>Σ‖x‖² over the training rows; the others are looked at, too.</summary>
     private double SquaresOf(TensorView tensor, int width)
+    {
+        _ = SquaresOf(tensor, width, _validation);
+        return SquaresOf(tensor, width, _training) is > 0 and double sum ? sum
+            : throw BadFile.At(_file.Path, $"{tensor.Info} holds only zeros.");
+    }
+
+    private double SquaresOf(TensorView tensor, int width, int[] rows)
     {
         float[] values = new float[width];
         double sum = 0;
-        foreach (int r in _training)
+        foreach (int r in rows)
         {
             tensor.CopyTo((long)r * width, values);
             double squares = 0;
@@ -176,7 +208,7 @@ public sealed class StoredRows : ITrainingRows
             sum += squares;
         }
 
-        return sum > 0 ? sum : throw BadFile.At(_file.Path, $"{tensor.Info} holds only zeros.");
+        return sum;
     }
 
     private static long RowsOf(TensorInfo info) => info.ElementCount / info.Shape[^1];

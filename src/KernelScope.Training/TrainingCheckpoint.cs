@@ -23,8 +23,28 @@ internal static class TrainingCheckpoint
         string path = Path.Combine(folder, string.Create(CultureInfo.InvariantCulture, $"{Prefix}{trainer.Step:000000000}"));
         if (Directory.Exists(path))
             return;
-        foreach (string left in Directory.EnumerateDirectories(folder, $"{Prefix}*.tmp"))
+        Sweep(folder);
+        try
+        {
+            WriteFolder(trainer, path, logLength);
+        }
+        catch
+        {
+            // The disk may be full: what is left of the checkpoint would keep room that others need.
+            Sweep(folder);
+            throw;
+        }
+    }
+
+    /// <summary>Removes what is left of checkpoints that were not finished.</summary>
+    public static void Sweep(string folder)
+    {
+        foreach (string left in Directory.Exists(folder) ? Directory.GetDirectories(folder, $"{Prefix}*.tmp") : [])
             Directory.Delete(left, recursive: true);
+    }
+
+    private static void WriteFolder(SaeTrainer trainer, string path, long logLength)
+    {
         string temporary = $"{path}.tmp";
         OutputPlace.CreateFolder(temporary);
         TrainingParameters p = trainer.Parameters;

@@ -31,4 +31,17 @@ public sealed record TrainingFiles
 
     /// <summary>Where in which model the rows come from.</summary>
     public TrainedPlace Place { get; init; } = new();
+
+    /// <summary>Refuses what cannot be written.</summary>
+    /// <exception cref="ArgumentException">A name is empty, or a number of steps negative.</exception>
+    internal void Require()
+    {
+        ArgumentException.ThrowIfNullOrEmpty(Folder);
+        ArgumentNullException.ThrowIfNull(Place);
+        if (Log is "")
+            throw new ArgumentException("The log's name is empty.");
+        if (LogEvery <= 0 || ValidateEvery < 0 || CheckpointEvery < 0 || KeepEvery < 0)
+            throw new ArgumentException($"Steps between two lines of the log are {LogEvery}, between measurements {ValidateEvery}, " +
+                $"checkpoints {CheckpointEvery} and kept checkpoints {KeepEvery}; numbers from 0 on are needed, and of the log from 1 on.");
+    }
 }

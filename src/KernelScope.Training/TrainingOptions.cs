@@ -110,6 +110,8 @@ public sealed record TrainingOptions
     /// <exception cref="ArgumentException">A value is out of its range, or means nothing beside the others.</exception>
     public void Require()
     {
+        if (!Enum.IsDefined(Activation) || !Enum.IsDefined(Parameter))
+            throw new ArgumentException($"There is no activation {Activation} or no form {Parameter} of a threshold.");
         Positive(Width, "The width");
         Positive(Steps, "The number of steps");
         Positive(Batch, "The batch");

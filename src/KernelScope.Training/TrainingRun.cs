@@ -37,6 +37,7 @@ public sealed class TrainingRun : IDisposable
     private readonly Stopwatch _watch = new();
     private IProgress<TrainingProgress>? _progress;
     private TrainingLog? _log;
+    private bool _isOver;
     private ValidationResult? _validation;
     private TimeSpan _last;
     private long _first;
@@ -52,6 +53,7 @@ public sealed class TrainingRun : IDisposable
     {
         ArgumentNullException.ThrowIfNull(trainer);
         ArgumentNullException.ThrowIfNull(files);
+        files.Require();
         (_trainer, _files) = (trainer, files);
         _checkpoints = Path.Combine(files.Folder, CheckpointsName);
         _logPath = files.Log ?? Path.Combine(files.Folder, LogName);
@@ -72,6 +74,7 @@ public sealed class TrainingRun : IDisposable
     /// <exception cref="OperationCanceledException">Cancelled; the folder holds a checkpoint.</exception>
     /// <exception cref="TrainingException">The loss or a threshold left its range.</exception>
     /// <exception cref="IOException">Something cannot be written.</exception>
+    /// <exception cref="InvalidOperationException">It was executed before: its log would begin anew.</exception>
     public TrainingOutcome Execute(IProgress<TrainingProgress>? progress = null, CancellationToken cancellationToken = default)
     {
         try
@@ -94,7 +97,11 @@ public sealed class TrainingRun : IDisposable
     }
 
     /// <summary>Closes the log, as <see cref="Execute"/> does at its end.</summary>
-    public void Dispose() => _log?.Dispose();
+    public void Dispose()
+    {
+        _isOver = true;
+        _log?.Dispose();
+    }
 
     /// <summary>Whether all steps are done.</summary>
     internal bool IsAtEnd => _trainer.Step >= _trainer.Options.Steps;
@@ -105,10 +112,15 @@ public sealed class TrainingRun : IDisposable
     /// <summary>Goes to where the run was, and opens its log, until <see cref="Dispose"/>.</summary>
     internal void Begin(IProgress<TrainingProgress>? progress)
     {
+        if (_isOver)
+            throw new InvalidOperationException("This training run has ended; a new one, with TrainingFiles.Resume, goes on from its " +
+                "checkpoint.");
         OutputPlace.CreateFolder(_files.Folder);
         _progress = progress;
         long logLength = _files.Resume ? LoadCheckpoint() : 0;
         _log = new TrainingLog(_logPath, logLength);
+        // Nobody else trains here: the log would not have opened.
+        TrainingCheckpoint.Sweep(_checkpoints);
         if (logLength == 0)
             _log.Write(WriteOptions);
         _watch.Start();

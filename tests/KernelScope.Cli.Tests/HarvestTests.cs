@@ -340,6 +340,70 @@ public sealed class HarvestTests
     }
 
     [Fact]
+    public void A_run_whose_model_is_not_here_says_how_to_name_it_and_rows_are_trained_on_without()
+    {
+        using var folder = new TempFolder();
+        string run = folder.At("run"), model = folder.At("modeltogo"), fixture = Fixtures.Path("sae", "evaluation", "model");
+        Directory.CreateDirectory(model);
+        foreach (string file in Directory.GetFiles(fixture))
+            File.Copy(file, Path.Combine(model, Path.GetFileName(file)));
+        string sequences = $"[{string.Join(',', Enumerable.Repeat("[2,5,9,7,11,4,3]", 20))}]";
+        Program.Json("harvest", "--out", run, "--model", model, "--tokens-file", folder.Write("t.json", Encoding.UTF8.GetBytes(sequences)),
+            "--sites", "resid_post.2");
+        Directory.Delete(model, recursive: true);
+        Outcome train = Program.Run("train", "--from", run, "--site", "resid_post.2", "--width", "8", "--sparsity", "1e-3", "--steps", "2",
+            "--batch", "4", "--validation", "0.3", "--out", folder.At("sae"));
+        Assert.True(train.ExitCode == 0, train.Error);
+        Assert.Contains("Delta loss is not measured: the run's model 'modeltogo' is not found here", train.Error, StringComparison.Ordinal);
+        string[] sae = ["--sae", Fixtures.Path("sae", "evaluation", "sae-resid_post.2"), "--site", "resid_post.2"];
+        Program.Run(["eval", "--run", run, .. sae]).AssertFailed(2, "'modeltogo' is not found here; --model DIR");
+        Program.Run(["dash", "--run", run, .. sae, "--features", "1", "--json", "--model", fixture]).AssertFailed(2, "it has none.");
+        Program.Run("merge", run, "--what", "density").AssertFailed(1, "the run holds no codes: 'harvest --sae PATH'");
+        File.Delete(folder.At("run", "shards", "000000.json"));
+        Program.Run("work", run).AssertFailed(2, "'modeltogo' is not found here; --model DIR");
+    }
+
+    [Theory]
+    [InlineData("--tokens-file", "[[]]", "corpus: there is no token in it")]
+    [InlineData("--text-file", "", "corpus: there is no token in it")]
+    [InlineData("--jsonl", "\"\"\n[]\n", "corpus: there is no token in it")]
+    [InlineData("--jsonl", "\"fine\"\n\"\\ud800 half\"", "corpus: line 2 has a text with half of a surrogate pair")]
+    public void A_corpus_without_a_token_or_with_half_a_character_is_named(string option, string text, string words)
+    {
+        using var folder = new TempFolder();
+        Program.Run("harvest", "--out", folder.At("x"), "--sites", "embed", option, folder.Write("corpus", Encoding.UTF8.GetBytes(text)))
+            .AssertFailed(1, words);
+    }
+
+    /// <summary>Files of a folder are read once each, whatever links are in it.</summary>
+    [SkippableFact]
+    public void A_folder_of_texts_is_read_once_and_what_cannot_be_read_is_named()
+    {
+        Skip.IfNot(OperatingSystem.IsLinux(), "links and pipes are Linux'");
+        using var folder = new TempFolder();
+        string texts = folder.At("texts"), below = folder.At("texts", "below");
+        Directory.CreateDirectory(below);
+        Directory.CreateDirectory(folder.At("elsewhere"));
+        File.WriteAllText(Path.Combine(texts, "a.txt"), "The king.");
+        File.WriteAllText(folder.At("elsewhere", "b.txt"), "The second one is here.");
+        Directory.CreateSymbolicLink(Path.Combine(below, "linked"), folder.At("elsewhere"));
+        string[] harvest = ["harvest", "--out", folder.At("x"), "--sites", "embed", "--documents", "separate", "--text-file", texts];
+        string loop = Path.Combine(below, "loop"), lost = Path.Combine(below, "lost.txt"), pipe = Path.Combine(below, "pipe.txt");
+        Directory.CreateSymbolicLink(loop, texts);
+        Program.Run(harvest).AssertFailed(1, loop, "leads to a folder above it");
+        Directory.Delete(loop);
+        File.CreateSymbolicLink(lost, "nowhere");
+        Program.Run(harvest).AssertFailed(1, $"{lost}: ");
+        File.Delete(lost);
+        using (var mkfifo = System.Diagnostics.Process.Start("mkfifo", [pipe]))
+            mkfifo.WaitForExit();
+        Program.Run(harvest).AssertFailed(1, pipe, "this is a pipe");
+        File.Delete(pipe);
+        Program.Json(harvest);
+        Assert.Equal([0, 1], Longs(folder.At("x", "tokens", "000000.safetensors"), "document"));
+    }
+
+    [Fact]
     public void A_merge_spares_the_runs_own_files_and_a_damaged_count_is_named()
     {
         using var folder = new TempFolder();
@@ -359,6 +423,31 @@ public sealed class HarvestTests
             File.WriteAllText(manifest, whole.Replace("\"excluded\":{\"2\"", $"\"excluded\":{{\"{id}\"", StringComparison.Ordinal));
             Program.Run("status", run).AssertFailed(1, "000000.json", $"excluded.{id}", "token id");
         }
+    }
+
+    /// <summary>A folder of codes by feature is whole: no file of an earlier one stays in it, and nothing of anybody else's goes.</summary>
+    [Fact]
+    public void A_transpose_takes_the_place_of_a_transpose_and_of_nothing_else()
+    {
+        using var folder = new TempFolder();
+        string run = folder.At("run"), path = folder.At("above", "transpose");
+        Program.Json("harvest", "--out", run, "--tokens-file", folder.Write("tokens.json", Tokens(9, 9)), "--sae", "res.3.2k.l0_19",
+            "--codes-only");
+        string[] merge = ["merge", run, "--what", "transpose", "--out"];
+        string hash = Program.Json([.. merge, path]).GetProperty("sha256").GetString()!;
+        byte[] whole = File.ReadAllBytes(Path.Combine(path, "000000.safetensors"));
+        // As an SAE with more features would have left it.
+        File.WriteAllBytes(Path.Combine(path, "000001.safetensors"), whole);
+        Assert.Equal((hash, path), (Program.Json([.. merge, path]).GetProperty("sha256").GetString()!,
+            Program.Json([.. merge, path]).GetProperty("file").GetString()));
+        Assert.Equal(["000000.safetensors"], Directory.GetFileSystemEntries(path).Select(Path.GetFileName));
+        Assert.Equal([path], Directory.GetFileSystemEntries(folder.At("above")));
+        Dictionary<string, string> before = Hashes(run);
+        File.Copy(folder.At("run", "tokens", "000000.safetensors"), folder.At("above", "000000.safetensors"));
+        foreach (string taken in (string[])[run, folder.At("above")])
+            Program.Run([.. merge, taken]).AssertFailed(1, taken, "the folder is not empty");
+        Program.Run([.. merge, folder.At("tokens.json")]).AssertFailed(1, "tokens.json: there is a file of that name");
+        Assert.Equal(before, Hashes(run));
     }
 
     /// <summary>Whatever writes beside what it reads from a run: not over the run itself, by whichever path.</summary>

@@ -55,6 +55,19 @@ internal sealed class NatsServer : IDisposable
         throw new InvalidOperationException("nats-server did not start.");
     }
 
+    /// <summary>Puts a message onto a subject, as any other program may, and waits until the server has it.</summary>
+    public void Publish(string subject, string text)
+    {
+        using var client = new TcpClient("127.0.0.1", _port);
+        using NetworkStream stream = client.GetStream();
+        using var reader = new StreamReader(stream);
+        stream.Write(System.Text.Encoding.ASCII.GetBytes(
+            $"CONNECT {{\"verbose\":false}}\r\nPUB {subject} {text.Length}\r\n{text}\r\nPING\r\n"));
+        while (reader.ReadLine() is string line && line != "PONG")
+        {
+        }
+    }
+
     /// <summary>kill -9.</summary>
     public void Kill()
     {

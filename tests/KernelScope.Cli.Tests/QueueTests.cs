@@ -42,6 +42,28 @@ public sealed partial class QueueTests
         Program.Run("work", run, "--ack-wait", "3").AssertFailed(2, "--ack-wait");
     }
 
+    /// <summary>What somebody else put into the stream is taken out, and is no failure of the run.</summary>
+    [SkippableFact]
+    public void Messages_that_name_no_shard_of_the_run_are_taken_out()
+    {
+        Skip.If(NatsServer.Missing is not null, NatsServer.Missing);
+        using var folder = new TempFolder();
+        using var server = new NatsServer(folder.At("nats"));
+        string run = folder.At("run");
+        string[] queue = ["--queue", server.Url, "--ack-wait", AckWait];
+        string id = Program.Json(["plan", "--out", run, .. What(folder), .. queue]).GetProperty("run").GetString()![..12];
+        foreach ((string subject, string text) in (ReadOnlySpan<(string, string)>)[("000099", "99"), ("2147483647", "2147483647"),
+            ("000050", "7"), ("7", "7"), ("x", ""), ("99999999999", "99999999999")])
+            server.Publish($"ks.{id}.shard.{subject}", text);
+        JsonElement status = Program.Json(["status", run, .. queue]);
+        Assert.Equal((Shards, 0), (status.GetProperty("queued").GetInt32(), status.GetProperty("missing").GetInt32()));
+        JsonElement work = Program.Json(["work", run, .. queue, "--idle", "2"]);
+        Assert.Equal((Shards, 0), (work.GetProperty("done").GetArrayLength(), work.GetProperty("failed").GetArrayLength()));
+        Assert.False(Directory.Exists(folder.At("run", "failed")));
+        File.Delete(folder.At("run", "shards", "000003.json"));
+        Assert.Equal(1, Program.Json(["plan", run, .. queue, "--requeue"]).GetProperty("queued").GetInt32());
+    }
+
     /// <summary>What a worker has not been given is not done: scripts go by the exit code.</summary>
     [SkippableFact]
     public void A_worker_whose_queue_is_silent_or_empty_does_not_say_that_nothing_is_missing()

@@ -161,7 +161,9 @@ public sealed class TrainTests
         using var folder = new TempFolder();
         string[] recipe = [.. Recipe(folder.At("sae"), 2)];
         recipe[Array.IndexOf(recipe, "--steps") + 1] = "1000000000000";
-        Program.Run([.. recipe, "--checkpoint-every", "1", "--keep-every", "1"]).AssertFailed(1, "this takes about", "are free there");
+        string[] every = ["--checkpoint-every", "1", "--keep-every", "1"];
+        Program.Run([.. recipe, .. every]).AssertFailed(1, "this takes about", "are free there");
+        Program.Run([.. recipe, .. every, "--resume"]).AssertFailed(1, "this takes about", "are free there");
         Assert.False(Directory.Exists(folder.At("sae")));
     }
 

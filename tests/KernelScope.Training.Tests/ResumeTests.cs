@@ -153,6 +153,23 @@ public class ResumeTests
         Assert.Throws<ArgumentException>(() => new TrainingRun(trainer, new TrainingFiles { Folder = folder["run"] }));
     }
 
+    /// <summary>A checkpoint for which there was no room takes none; one that a kill left unfinished goes when training goes on.</summary>
+    [Fact]
+    public void Of_a_checkpoint_that_was_not_finished_nothing_stays()
+    {
+        using var folder = new TemporaryFolder();
+        using var device = new CpuDevice(1);
+        string checkpoints = Path.Combine(folder["run"], "checkpoints"), left = Path.Combine(checkpoints, "step-000000020.tmp");
+        using (var rows = new FailingRows(Frontier.Rows(), long.MaxValue) { Saving = () => throw new IOException("no room") })
+        using (var trainer = new SaeTrainer(device, rows, Frontier.Small()))
+        using (var run = new TrainingRun(trainer, new TrainingFiles { Folder = folder["run"], CheckpointEvery = 10 }))
+            Assert.Throws<IOException>(() => run.Execute());
+        Assert.Empty(Directory.GetFileSystemEntries(checkpoints));
+        Directory.CreateDirectory(left);
+        Run(device, Frontier.Small(steps: 5), folder["run"], long.MaxValue);
+        Assert.False(Directory.Exists(left));
+    }
+
     [Fact]
     public void Any_number_of_threads_gives_the_same_bits()
     {
@@ -225,6 +242,8 @@ public class ResumeTests
     {
         public Action<long>? Served { get; set; }
 
+        public Action? Saving { get; set; }
+
         public string Identity => inner.Identity;
 
         public int Width => inner.Width;
@@ -250,7 +269,11 @@ public class ResumeTests
         public void ReadValidation(long firstRow, Span<float> inputs, Span<float> targets) =>
             inner.ReadValidation(firstRow, inputs, targets);
 
-        public void SaveState(Stream destination) => inner.SaveState(destination);
+        public void SaveState(Stream destination)
+        {
+            Saving?.Invoke();
+            inner.SaveState(destination);
+        }
 
         public void LoadState(Stream source) => inner.LoadState(source);
 

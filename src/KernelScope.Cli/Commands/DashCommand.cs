@@ -149,7 +149,7 @@ internal sealed class DashCommand : Verb
         // Whether the page can be written is known now, not after an hour.
         if (html is not null)
             AtomicFile.Create(html).Dispose();
-        using var bench = Workbench.Open(parsed, this, Common.HasModel(parsed) ? null : run?.Plan.Model.Name);
+        using Workbench bench = run is null ? Workbench.Open(parsed, this) : RunParts.OpenModel(parsed, this, run.Value.Plan);
         ModelFiles files = bench.Files;
         if (run is not null)
             RunParts.RequireModel(files, run.Value.Plan, Cancellation);
@@ -332,7 +332,8 @@ internal sealed class DashCommand : Verb
         string hash = RunIdentity.Of(sae.Checkpoint);
         SaeRecord[] same = [.. plan.Saes.Where(s => s.Sha256 == hash)];
         if (same.Length == 0)
-            throw new UsageException($"the run holds no codes of {sae.Name}; it has those of {NamesOf(plan)}.");
+            throw new UsageException($"the run holds no codes of {sae.Name}; it has " +
+                $"{(plan.Saes.Count == 0 ? "none" : $"those of {NamesOf(plan)}")}.");
         return same.FirstOrDefault(s => s.Site == sae.Site)
             ?? throw new UsageException($"the run's codes of {sae.Name} are of {same[0].Site}, not of {sae.Site}.");
     }

@@ -162,7 +162,7 @@ internal sealed class EvalCommand : Verb
         // Whether the files can be written is known now, not after an hour.
         foreach (string path in new[] { parsed.GetValue(_out), parsed.GetValue(_report) }.OfType<string>())
             AtomicFile.Create(path).Dispose();
-        using var bench = Workbench.Open(parsed, this, Common.HasModel(parsed) ? null : run?.Plan.Model.Name);
+        using Workbench bench = run is null ? Workbench.Open(parsed, this) : RunParts.OpenModel(parsed, this, run.Value.Plan);
         ModelFiles files = bench.Files;
         OutputPlaces.Require(outputs, files.InputPaths);
         string? doubt = null;

@@ -98,9 +98,35 @@ internal sealed class CorpusOptions
     {
         if (!Directory.Exists(path))
             return [File(path, kind)];
-        string[] files = [.. Directory.EnumerateFiles(path, "*" + ending, SearchOption.AllDirectories).Order(StringComparer.Ordinal)];
+        string[] files = [.. FilesIn(path, ending, []).Order(StringComparer.Ordinal)];
         return files.Length > 0 ? [.. files.Select(f => File(f, kind))]
             : throw new WorkException($"{Printable.Escape(path)}: there is no *{ending} in this folder.");
+    }
+
+    /// <summary>The files of a folder and of those below it, links followed.</summary>
+    /// <param name="folder">Where to look.</param>
+    /// <param name="ending">What their names end with.</param>
+    /// <param name="above">The folders on the way to it.</param>
+    /// <exception cref="InvalidDataException">A link leads to a folder above it, whose files would be read again and again; or one of the
+    /// files is a pipe or a device, which whoever asked for a folder did not mean.</exception>
+    private static IEnumerable<string> FilesIn(string folder, string ending, FileStatus[] above)
+    {
+        FileStatus[] way = FileStatus.Of(folder) is FileStatus status ? [.. above, status] : above;
+        foreach (string path in Directory.EnumerateFileSystemEntries(folder))
+        {
+            if (Directory.Exists(path))
+            {
+                if (FileStatus.Of(path) is FileStatus found && way.Any(f => (f.Inode, f.Device) == (found.Inode, found.Device)))
+                    throw BadFile.At(path, "this link leads to a folder above it, so that its files would be read again and again.");
+                foreach (string file in FilesIn(path, ending, way))
+                    yield return file;
+            }
+            else if (path.EndsWith(ending, OperatingSystem.IsWindows() ? StringComparison.OrdinalIgnoreCase : StringComparison.Ordinal))
+            {
+                yield return FileStatus.Of(path)?.OddKind is string kind
+                    ? throw BadFile.At(path, $"this is {kind}; in the folder of a corpus, regular files are read.") : path;
+            }
+        }
     }
 
     private static CorpusFile File(string path, CorpusKind kind)
@@ -115,11 +141,14 @@ internal sealed class CorpusOptions
         }
 
         // What can be read once only (a pipe, standard input) is kept; a file is read again.
-        if (path != "-" && new FileInfo(path) is { Exists: true, Length: > 0 } && FileStatus.Of(path)?.OddKind is null)
+        if (path != "-" && new FileInfo(path) is { Exists: true, Length: > 0 } && !IsOdd(path))
             return new CorpusFile(name, () => new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite));
         byte[] bytes = InputFile.ReadAll(path);
         return new CorpusFile(name, () => new MemoryStream(bytes, writable: false));
     }
+
+    /// <summary>A pipe, a device, or a link that leads nowhere.</summary>
+    private static bool IsOdd(string path) => OperatingSystem.IsLinux() && FileStatus.Of(path) is not FileStatus { OddKind: null };
 
     private static string Quoted(string text) => $"\"{JsonEncodedText.Encode(text)}\"";
 }

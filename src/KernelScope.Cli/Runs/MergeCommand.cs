@@ -102,11 +102,22 @@ internal sealed class MergeCommand : Verb
                 "density" => merge.Density(sae!, path, progress, Cancellation),
                 "examples" => merge.Examples(sae!, parsed.GetValue(_top), parsed.GetValue(_random), parsed.GetValue(_window), path,
                     progress, Cancellation),
-                _ => merge.Transpose(sae!, path, progress, Cancellation),
+                _ => Transpose(merge, sae!, path, progress),
             };
         }
 
         return Print(parsed, plan, what, merged);
+    }
+
+    /// <summary>All files of the folder, or none: of an earlier one no file stays.</summary>
+    private MergedFile Transpose(RunMerge merge, SaeRecord sae, string path, IProgress<double> progress)
+    {
+        if (Path.GetDirectoryName(Path.GetFullPath(path)) is string above && !File.Exists(path))
+            OutputPlace.CreateFolder(above);
+        using FolderInProgress folder = FolderInProgress.Create(path, CodeTranspose.IsFolder);
+        MergedFile merged = merge.Transpose(sae, folder.Path, progress, Cancellation);
+        folder.Commit();
+        return merged with { File = path };
     }
 
     /// <summary>Where the result goes: to --out, else under its name to the run's own folder, which is made.</summary>
@@ -159,6 +170,7 @@ internal sealed class MergeCommand : Verb
         if (parsed.GetValue(_sae) is string id)
             return plan.Saes.FirstOrDefault(s => s.Id == id)
                 ?? throw new WorkException($"there is no SAE '{Printable.Escape(id)}': {there}.");
-        return plan.Saes.Count == 1 ? plan.Saes[0] : throw new WorkException($"{there}; --sae ID says which.");
+        return plan.Saes.Count == 1 ? plan.Saes[0] : throw new WorkException(plan.Saes.Count == 0
+            ? $"{there}: 'harvest --sae PATH' writes them." : $"{there}; --sae ID says which.");
     }
 }

@@ -44,7 +44,7 @@ internal sealed class QueueOptions
 
     /// <summary>Opens it for a worker, who waits for it.</summary>
     public NatsShardQueue OpenForWorker(ParseResult parsed, RunPlan plan) =>
-        new(NatsRunQueue.OpenLater(Url(parsed), plan.Id, TimeSpan.FromSeconds(parsed.GetValue(_ackWait))));
+        new(NatsRunQueue.OpenLater(Url(parsed), plan.Id, TimeSpan.FromSeconds(parsed.GetValue(_ackWait))), plan.Shards.Count);
 
     private string Url(ParseResult parsed)
     {

@@ -135,7 +135,7 @@ internal static class RunParts
         {
             return Workbench.Open(parsed, verb, plan.Model.Name);
         }
-        catch (InvalidDataException e)
+        catch (Exception e) when (e is InvalidDataException or WorkException)
         {
             throw new UsageException($"the run's model '{plan.Model.Name}' is not found here; --model DIR says where it is " +
                 $"({e.Message.TrimEnd('.')}).");
@@ -156,7 +156,7 @@ internal static class RunParts
         {
             files = ModelFiles.Open(given ?? plan.Model.Name, intoMemory);
         }
-        catch (InvalidDataException e) when (given is null)
+        catch (Exception e) when (given is null && e is InvalidDataException or WorkException)
         {
             throw new UsageException($"the run's model '{plan.Model.Name}' is not found here ({e.Message.TrimEnd('.')})");
         }

@@ -220,7 +220,7 @@ internal sealed class SuiteCommand : Verb
         int count = parsed.GetValue(_workers), threads = Math.Max(1, Common.ThreadCountOf(parsed) / count);
         NatsRunQueue? server = _queue.IsGiven(parsed) ? _queue.Open(parsed, plan.Id) : null;
         server?.Enqueue(missing);
-        using IShardQueue queue = server is null ? new ItemList(missing) : new NatsShardQueue(server);
+        using IShardQueue queue = server is null ? new ItemList(missing) : new NatsShardQueue(server, plan.Items.Count);
         using var progress = new SuiteView(Streams, missing.Length);
         using var stop = CancellationTokenSource.CreateLinkedTokenSource(Cancellation);
         // One that fails as a whole ends the others, too: its error is the one to see.

@@ -76,6 +76,22 @@ internal sealed class CodeTranspose : IDisposable
         return all;
     }
 
+    /// <summary>Whether a folder holds nothing but what <see cref="Write"/> writes: another may take its place.</summary>
+    public static bool IsFolder(string path) => Directory.EnumerateFileSystemEntries(path).All(IsPart);
+
+    private static bool IsPart(string path)
+    {
+        try
+        {
+            using var file = SafetensorsFile.Open(path);
+            return file.Metadata.GetValueOrDefault("what") == "transpose";
+        }
+        catch (Exception e) when (e is InvalidDataException or IOException)
+        {
+            return false;
+        }
+    }
+
     /// <summary>Writes the files; gives the hash of their hashes.</summary>
     public string Write(IReadOnlyDictionary<string, string> metadata, CancellationToken cancellationToken)
     {

@@ -102,6 +102,7 @@ internal sealed class Corpus
     private IEnumerable<Document> Documents()
     {
         long number = 0;
+        bool isEmpty = true;
         foreach (CorpusFile file in _files)
         {
             foreach (Document document in DocumentsOf(file))
@@ -109,12 +110,14 @@ internal sealed class Corpus
                 Check(document);
                 if (document.Ids.Length > 0)
                     yield return document with { Number = number };
+                isEmpty &= document.Ids.Length == 0;
                 number++;
             }
         }
 
-        if (number == 0)
-            throw BadFile.At(_files.Count == 1 ? _files[0].Name : $"the {_files.Count} files of the corpus", "there is no document in it.");
+        if (isEmpty)
+            throw BadFile.At(_files.Count == 1 ? _files[0].Name : $"the {_files.Count} files of the corpus",
+                number == 0 ? "there is no document in it." : "there is no token in it: every document is empty.");
     }
 
     private IEnumerable<Document> DocumentsOf(CorpusFile file) => _kind switch
@@ -185,7 +188,11 @@ internal sealed class Corpus
                 _ => throw BadFile.At(file, $"{place}: {Expected} was expected."),
             };
         }
-        catch (Exception e) when (e is JsonException or InvalidOperationException)
+        catch (InvalidOperationException e)
+        {
+            throw BadFile.At(file, $"{place} has a text with half of a surrogate pair, which is not valid Unicode.", e);
+        }
+        catch (JsonException e)
         {
             throw BadFile.At(file, $"{place} is not JSON, or has a name twice; {Expected} was expected.", e);
         }

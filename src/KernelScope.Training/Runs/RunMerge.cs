@@ -44,11 +44,24 @@ internal sealed class RunMerge
         if (manifests.Length < plan.Shards.Count && !partial)
         {
             string next = plan.Evaluation is null ? "--partial merges those that are there" : "'work' makes them, and all are needed";
-            throw BadFile.At(folder.Path,
-                $"the run is not complete: {plan.Shards.Count - manifests.Length} of {plan.Shards.Count} shards are missing; {next}.");
+            throw BadFile.At(folder.Path, $"the run is not complete: {plan.Shards.Count - manifests.Length} of {plan.Shards.Count} " +
+                $"shards are missing{Incomplete(folder, plan)}; {next}.");
         }
 
         return manifests.Length > 0 ? new RunMerge(folder, plan, manifests) : throw BadFile.At(folder.Path, "no shard is there yet.");
+    }
+
+    /// <summary>Names a shard that 'status' counts as done, because it has a manifest, and that lacks a file.</summary>
+    private static string Incomplete(RunFolder folder, RunPlan plan)
+    {
+        foreach (int shard in folder.ShardsWithManifest().Where(n => n < plan.Shards.Count))
+        {
+            if (ShardManifest.Read(folder, plan, shard)?.MissingFile(folder) is string file)
+                return $" ({file} is not there as the manifest of shard {shard} says; 'plan --verify' takes the shard back, and 'work' " +
+                    "makes it again)";
+        }
+
+        return "";
     }
 
     /// <summary>Number of rows, mean, Σ‖x‖², and the largest norm with its place, of each site, as JSON.</summary>

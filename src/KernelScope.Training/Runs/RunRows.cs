@@ -33,6 +33,7 @@ public sealed class RunRows : ITrainingRows
     private RowShard? _validationTarget;
     private int _validationShard = -1;
     private int[] _validationIndex = [];
+    private bool _isDisposed;
 
     private RunRows(IRunShards shards, RunPlan plan, RunRowsOptions options)
     {
@@ -201,6 +202,7 @@ public sealed class RunRows : ITrainingRows
     /// <summary>Closes the files.</summary>
     public void Dispose()
     {
+        _isDisposed = true;
         _bucket.Dispose();
         _source.Dispose();
         _validationInput?.Dispose();
@@ -218,6 +220,7 @@ public sealed class RunRows : ITrainingRows
 
     private int Check(Span<float> inputs, Span<float> targets)
     {
+        ObjectDisposedException.ThrowIf(_isDisposed, this);
         (int rows, int rest) = Math.DivRem(inputs.Length, Width);
         return rest == 0 && targets.Length == rows * (TargetWidth ?? 0) ? rows
             : throw new ArgumentException($"{inputs.Length} and {targets.Length} values are not rows of {Width} and {TargetWidth ?? 0}.",

@@ -183,11 +183,12 @@ internal sealed record ShardManifest
 
     /// <summary>The manifest of a shard that is there: one of this run, with files of the lengths that it names.</summary>
     /// <exception cref="InvalidDataException">The manifest is malformed.</exception>
-    public static ShardManifest? Find(RunFolder folder, RunPlan plan, int shard)
-    {
-        return Read(folder, plan, shard) is ShardManifest manifest
-            && manifest.Files.All(f => LengthOf(folder.At(f.Path)) == f.File.Bytes) ? manifest : null;
-    }
+    public static ShardManifest? Find(RunFolder folder, RunPlan plan, int shard) =>
+        Read(folder, plan, shard) is { } manifest && manifest.MissingFile(folder) is null ? manifest : null;
+
+    /// <summary>A file that the manifest names, by path in the run, that is missing or has another length; null if there is none.</summary>
+    public string? MissingFile(RunFolder folder) =>
+        Files.Where(f => LengthOf(folder.At(f.Path)) != f.File.Bytes).Select(f => f.Path).FirstOrDefault();
 
     /// <summary>Reads and checks the manifest of a shard against the plan, without its files; null if there is none.</summary>
     /// <exception cref="InvalidDataException">It is malformed, or belongs to another run.</exception>

@@ -23,6 +23,7 @@ internal sealed class ShardWorker
     private readonly IShardMaker _maker;
     private readonly IShardQueue _queue;
     private readonly LeaseWatch _watch;
+    private bool _cannotWrite;
 
     public ShardWorker(RunFolder folder, RunPlan plan, IShardMaker maker, IShardQueue queue)
     {
@@ -36,7 +37,8 @@ internal sealed class ShardWorker
     /// <summary>What was not.</summary>
     public List<FailedShard> Failed { get; } = [];
 
-    /// <summary>Works until the queue has nothing for as long as <paramref name="idle"/>.</summary>
+    /// <summary>Works until the queue has nothing for as long as <paramref name="idle"/>, or nothing can be written: the other shards would
+    /// be computed for nothing, and count as failed.</summary>
     /// <param name="idle">How long to wait for a shard; <see cref="Timeout.InfiniteTimeSpan"/>: for ever.</param>
     /// <param name="mostShards">Shards after which it ends.</param>
     /// <param name="progress">Told the positions that were computed, from time to time.</param>
@@ -44,7 +46,7 @@ internal sealed class ShardWorker
     public void Run(TimeSpan idle, int mostShards, IProgress<int>? progress, CancellationToken cancellationToken)
     {
         var watched = new Watched(this, progress);
-        while (Done.Count + Failed.Count < mostShards)
+        while (Done.Count + Failed.Count < mostShards && !_cannotWrite)
         {
             cancellationToken.ThrowIfCancellationRequested();
             if (_queue.Lease(idle, cancellationToken) is not ShardLease lease)
@@ -59,8 +61,6 @@ internal sealed class ShardWorker
         int attempt = 1;
         try
         {
-            if (lease.Shard >= _plan.Shards.Count)
-                throw new InvalidDataException($"there is no shard {lease.Shard}: the run has shards 0 to {_plan.Shards.Count - 1}.");
             attempt += _folder.FailedAttempts().GetValueOrDefault(lease.Shard);
             ShardOutcome outcome = _maker.Make(lease.Shard, attempt, progress, cancellationToken);
             Done.Add(new DoneShard(lease.Shard, outcome.Manifest.Seconds, outcome.Manifest.Rows, outcome.Reused));
@@ -82,6 +82,7 @@ internal sealed class ShardWorker
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException or OutOfMemoryException)
         {
+            _cannotWrite = OutputPlace.ConcernsAllFiles(e);
             Fail(lease, e, isFinal: false, attempt);
         }
         catch

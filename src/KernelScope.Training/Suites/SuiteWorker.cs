@@ -53,12 +53,6 @@ internal sealed class SuiteWorker(SuiteFolder folder, SuitePlan plan, RunFolder 
         var watch = new LeaseWatch(queue);
         while (queue.Lease(idle, cancellationToken) is ShardLease lease)
         {
-            if (lease.Shard >= plan.Items.Count)
-            {
-                queue.Reject(lease);
-                continue;
-            }
-
             // One that failed as another's companion fails again.
             if (Failed.Any(f => f.Item == plan.Items[lease.Shard]))
             {
@@ -408,8 +402,9 @@ internal sealed class ItemList(IEnumerable<int> items) : IShardQueue
 
     public void Retry(ShardLease lease, TimeSpan delay)
     {
-        // Where it is the only one left, its worker is waited for; where others have several, they are not asked for all the time.
-        Thread.Sleep(_items.IsEmpty ? delay : TimeSpan.FromMilliseconds(Math.Min(50, delay.TotalMilliseconds)));
+        // Where it is the only one left, its worker is waited for; where others have several, they are not asked for all the time. Who
+        // ends because it failed is not held up for long.
+        Thread.Sleep(TimeSpan.FromMilliseconds(Math.Min(_items.IsEmpty ? 2000 : 50, delay.TotalMilliseconds)));
         _items.Enqueue(lease.Shard);
     }
 

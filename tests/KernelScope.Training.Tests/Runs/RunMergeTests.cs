@@ -133,6 +133,17 @@ public sealed class RunMergeTests
         Assert.Empty(RunRepair.Discard(run.Folder, run.Plan, 0, verify: true, default));
     }
 
+    /// <summary>A shard whose manifest is there counts as done elsewhere: why it is missing here is said.</summary>
+    [Fact]
+    public void A_file_that_a_manifest_names_and_that_is_gone_is_named()
+    {
+        using var run = new SyntheticRun(3, 4, 10, 2);
+        File.Delete(run.Folder.At(RunFolder.Codes("sae", 1)));
+        string message = Assert.Throws<InvalidDataException>(() => RunMerge.Open(run.Folder, run.Plan, partial: false)).Message;
+        Assert.Contains("1 of 3 shards are missing (codes/sae/000001.safetensors is not there", message, StringComparison.Ordinal);
+        Assert.Contains("'plan --verify'", message, StringComparison.Ordinal);
+    }
+
     private static IEnumerable<(int Sequence, int Position, int Feature, float Value)> All() =>
         Places.SelectMany(p => SyntheticRun.CodesOf(p.Sequence, p.Position).Select(c => (p.Sequence, p.Position, c.Feature, c.Value)));
 

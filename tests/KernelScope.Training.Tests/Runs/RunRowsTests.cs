@@ -36,6 +36,18 @@ public sealed class RunRowsTests
         Assert.All(served.Values, count => Assert.Equal(3, count));
     }
 
+    /// <summary>It is not a cancellation, of which a caller may think that it was asked for.</summary>
+    [Fact]
+    public void Rows_that_are_closed_say_so()
+    {
+        using var run = new SyntheticRun(shards: 3, sequences: 4, rows: 25, width: 2);
+        var rows = RunRows.Open(run.Folder.Path, Site, null, new RunRowsOptions { Validation = 0.3 });
+        rows.Dispose();
+        rows.Dispose();
+        Assert.Throws<ObjectDisposedException>(() => rows.Next(new float[2], []));
+        Assert.Throws<ObjectDisposedException>(() => rows.ReadValidation(0, new float[2], []));
+    }
+
     [Fact]
     public void What_is_left_of_an_epoch_is_served_with_the_next()
     {
