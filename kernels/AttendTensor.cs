@@ -47,7 +47,7 @@ public struct KeyRange
 /// The order of the 16 inputs of an <c>mma</c> is free if both sides agree: lane t of four has inputs 4t to 4t + 3, not 2t, 2t + 1, 2t + 8, 2t + 9, so that it reads them as one piece. Bank
 /// conflicts: none. 16-byte pieces lie at p ^ s, where s is for row r of keys 4(r mod 2) of float32 and 2(r mod 4) of bfloat16; of values 2(r/4) and (r mod 2) + 2(r/4); of scores r and 2; of weights, for lane l, l/8.
 /// </para>
-/// A tile that all rows see takes a warp about 9,700 instructions for 1,536 <c>mma</c> of a float32 cache in exact (4,500 for 256 in fast) and 5,800 for 768 of a bfloat16 one (3,050 for 256), heads of 256, sm_90;
+/// A tile that all rows see takes a warp about 8,320 instructions for 1,536 <c>mma</c> of a float32 cache in exact (4,530 for 256 in fast) and 5,030 for 768 of a bfloat16 one (3,130 for 256), heads of 256, sm_90;
 /// of the first, 1,400 split keys and values. 255 registers at most, no spills, two groups a multiprocessor.
 /// Groups with most keys start first, then those with fewest: of a prefill of 2,048 tokens and 8 heads, two groups of a multiprocessor have about the same number of tiles together.
 /// Bytes: fragments four times for each tile of keys, keys and values once for every 64 queries of a head. A lane writes results two at a time, each by itself, because a row may start anywhere: each store touches
@@ -125,7 +125,7 @@ public static class AttendTensor
         float scale,
         float cap,
         int stride)
-        where TOperand : struct, ITensorOperand
+        where TOperand : struct, IAttendOperand
         where THead : struct, IHeadBound
     {
         ArrayView<Float4> ring = SharedMemory.Allocate1D<Float4>(Stages * StageWords / 4);
@@ -151,8 +151,8 @@ public static class AttendTensor
         float max = float.NegativeInfinity, sum = 0f;
         int steps = Ptx.Once((headDim + MixKeys - 1) / MixKeys);
         long block = FragmentAt(Grid.IdxX, Grid.DimY, row0 / TileRows, steps);
-        fragments = fragments.SubView(
-            Ptx.Once((block * (TOperand.Terms * 32)) + (Group.IdxX & 31)), steps * (4 * TOperand.Terms * 32));
+        // An int: a launch has at most WorkBytes of fragments, in pieces of 16 bytes.
+        int firstFragment = Ptx.Once((int)(block * (TOperand.Terms * 32)) + (Group.IdxX & 31));
         bool spoilt = IsUnclean<TOperand>(values, range, query, seen, scores.Cast<float>());
         // Tiles begin at multiples of 64, so that a row's sums are grouped by the keys' positions and not by the rows beside it.
         int key = -(firstKey % TileKeys);
@@ -160,22 +160,32 @@ public static class AttendTensor
         Copy<TOperand, THead>(keys, values, ring, range, keySlices, key, 1, 1);
         AttendTile mix0 = default, mix1 = default;
         // True, which the assembler does not know. With a float32 cache, branches keep it from loading the fragments of all rows ahead and
-        // from adding products late, for which exact has no registers (without them it spilled 36 bytes on sm_90, 56 on sm_80).
+        // from adding products late, for which exact has no registers (without them it spilled 324 bytes on sm_80).
         bool always = headDim > 0;
         int stage = 0;
         for (; key < range.Count; key += TileKeys)
         {
             AttendTile tile = default;
-            for (int slice = 0; slice < keySlices; slice++)
+            // One loop over the steps of all slices: with a loop in a loop the assembler moved the scores to other registers and back, slice by slice.
+            int stepsOfSlice = 2 * TOperand.WeightsInWord, keyAt = Ptx.Once(KeyAt<TOperand>(Group.IdxX / 32, Group.IdxX & 31));
+            for (int n = 0; n < steps; n++)
             {
-                Ptx.WaitForAllCopiesButOne();
-                Group.Barrier();
-                Copy<TOperand, THead>(keys, values, ring, range, keySlices, key, slice + 2, StageBefore(stage));
-                int keyAt = Ptx.Once(KeyAt<TOperand>(Group.IdxX / 32, Group.IdxX & 31));
-                AddScores<TOperand>(fragments, ring, stage, slice, keyAt, steps, always, ref tile);
-                stage = stage == Stages - 1 ? 0 : stage + 1;
+                int step = n & (stepsOfSlice - 1);
+                if (step == 0)
+                {
+                    if (n > 0)
+                        stage = StageAfter(stage);
+                    Ptx.WaitForAllCopiesButOne();
+                    Group.Barrier();
+                    Copy<TOperand, THead>(keys, values, ring, range, keySlices, key, (n / stepsOfSlice) + 2, StageBefore(stage));
+                }
+
+                AddScores<TOperand>(fragments, firstFragment + (n * (4 * TOperand.Terms * 32)), ring, stage, keyAt ^ (4 * step), always,
+                    ref tile);
+                Warp.Barrier();
             }
 
+            stage = StageAfter(stage);
             WriteScores(scores, tile, ScoreAt(Group.IdxX / 32, Group.IdxX & 31));
             Group.Barrier();
             // The slice that was multiplied last has room for the factors: no copy goes there before the next barrier but one.
@@ -208,7 +218,7 @@ public static class AttendTensor
                 Mix<TOperand, THead>(scores, lows, step, ring, stage, 0, always, ref mix0);
                 if (MixSlices<TOperand, THead>() > 1)
                 {
-                    stage = stage == Stages - 1 ? 0 : stage + 1;
+                    stage = StageAfter(stage);
                     Ptx.WaitForAllCopiesButOne();
                     Group.Barrier();
                     Copy<TOperand, THead>(keys, values, ring, range, keySlices, key, slice + 3, StageBefore(stage));
@@ -221,7 +231,7 @@ public static class AttendTensor
                     Mix<TOperand, THead>(scores, lows, step, ring, stage, 4, always, ref mix1);
                 }
 
-                stage = stage == Stages - 1 ? 0 : stage + 1;
+                stage = StageAfter(stage);
             }
         }
 
@@ -318,6 +328,9 @@ public static class AttendTensor
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static int StageBefore(int stage) => stage == 0 ? Stages - 1 : stage - 1;
 
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static int StageAfter(int stage) => stage == Stages - 1 ? 0 : stage + 1;
+
     // Starts the copies of a slice of the tile that begins at this key, or of the next where the tile has no such slice: four or two pieces
     // of 16 bytes a thread. Slices of keys come first, then those of values.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -397,44 +410,20 @@ public static class AttendTensor
     private static void CopyPiece(ArrayView<uint> source, ref uint to, int key, int count, int word) =>
         Ptx.CopyAsync(ref to, ref source[word], (uint)key < (uint)count ? 16 : 0);
 
-    // A slice of the head: two steps of 16 inputs of float32, four of bfloat16.
+    // A step of 16 inputs; a slice of the head has two of float32, four of bfloat16.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void AddScores<TOperand>(
-        ArrayView<Words4> fragments, ArrayView<Float4> ring, int stage, int slice, int keyAt, int steps, bool always, ref AttendTile tile)
-        where TOperand : struct, ITensorOperand
+        ArrayView<Words4> fragments, int fragmentAt, ArrayView<Float4> ring, int stage, int keyAt, bool always, ref AttendTile tile)
+        where TOperand : struct, IAttendOperand
     {
-        for (int step = 0; step < 2 * TOperand.WeightsInWord; step++)
-        {
-            AddScoresOfStep<TOperand>(fragments, ring, stage, slice, step, keyAt, steps, always, ref tile);
-            Warp.Barrier();
-        }
-    }
-
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void AddScoresOfStep<TOperand>(
-        ArrayView<Words4> fragments, ArrayView<Float4> ring, int stage, int slice, int step, int keyAt, int steps, bool always,
-        ref AttendTile tile)
-        where TOperand : struct, ITensorOperand
-    {
-        // Beyond the head keys are zeros, and queries what they are in its last step.
-        int input = (slice * 2 * TOperand.WeightsInWord) + step;
-        ArrayView<Words4> queries =
-            fragments.SubView(Ptx.Once((input < steps ? input : steps - 1) * (4 * TOperand.Terms * 32)), 4 * TOperand.Terms * 32);
-        Keys<TOperand>(ring, stage, keyAt ^ (4 * step), out WFragment n0, out WFragment n1);
-        XFragment m0 = Fragment<TOperand>(queries, 0);
-        tile.M0N0 = TOperand.MultiplyAdd(tile.M0N0, m0, n0);
-        tile.M0N1 = TOperand.MultiplyAdd(tile.M0N1, m0, n1);
-        XFragment m1 = Fragment<TOperand>(queries, TOperand.Terms * 32);
-        tile.M1N0 = TOperand.MultiplyAdd(tile.M1N0, m1, n0);
-        tile.M1N1 = TOperand.MultiplyAdd(tile.M1N1, m1, n1);
+        ArrayView<Words4> queries = fragments.SubView(Ptx.Once(fragmentAt), 4 * TOperand.Terms * 32);
+        Keys<TOperand>(ring, stage, keyAt, out WFragment n0, out WFragment n1);
+        XFragment m0 = Fragment<TOperand>(queries, 0), m1 = Fragment<TOperand>(queries, TOperand.Terms * 32);
+        TOperand.MultiplyAdd(ref tile.M0N0, ref tile.M0N1, ref tile.M1N0, ref tile.M1N1, m0, m1, n0, n1, n0, n1);
         if (always || TOperand.WeightsInWord == 2)
         {
-            XFragment m2 = Fragment<TOperand>(queries, 2 * TOperand.Terms * 32);
-            tile.M2N0 = TOperand.MultiplyAdd(tile.M2N0, m2, n0);
-            tile.M2N1 = TOperand.MultiplyAdd(tile.M2N1, m2, n1);
-            XFragment m3 = Fragment<TOperand>(queries, 3 * TOperand.Terms * 32);
-            tile.M3N0 = TOperand.MultiplyAdd(tile.M3N0, m3, n0);
-            tile.M3N1 = TOperand.MultiplyAdd(tile.M3N1, m3, n1);
+            XFragment m2 = Fragment<TOperand>(queries, 2 * TOperand.Terms * 32), m3 = Fragment<TOperand>(queries, 3 * TOperand.Terms * 32);
+            TOperand.MultiplyAdd(ref tile.M2N0, ref tile.M2N1, ref tile.M3N0, ref tile.M3N1, m2, m3, n0, n1, n0, n1);
         }
     }
 
@@ -800,7 +789,7 @@ public static class AttendTensor
     private static void Mix<TOperand, THead>(
         ArrayView<Float4> scores, ArrayView<Words4> lows, int step, ArrayView<Float4> ring, int stage, int block, bool always,
         ref AttendTile tile)
-        where TOperand : struct, ITensorOperand
+        where TOperand : struct, IAttendOperand
         where THead : struct, IHeadBound
     {
         ArrayView<Float4> slice = ring.SubView(Ptx.Once(stage * (StageWords / 4)), StageWords / 4);
@@ -813,37 +802,25 @@ public static class AttendTensor
         if (always || TOperand.WeightsInWord == 2)
         {
             XFragment m0 = Weights<TOperand>(highs, lows, ScoreBlock(0, 0));
-            tile.M0N0 = TOperand.MultiplyAdd(tile.M0N0, m0, n0);
-            tile.M0N1 = TOperand.MultiplyAdd(tile.M0N1, m0, n1);
-            tile.M0N2 = TOperand.MultiplyAdd(tile.M0N2, m0, n2);
-            tile.M0N3 = TOperand.MultiplyAdd(tile.M0N3, m0, n3);
+            TOperand.MultiplyAdd(ref tile.M0N0, ref tile.M0N1, ref tile.M0N2, ref tile.M0N3, m0, m0, n0, n1, n2, n3);
         }
 
         if (always || TOperand.WeightsInWord == 2)
         {
             XFragment m1 = Weights<TOperand>(highs, lows, ScoreBlock(1, 0));
-            tile.M1N0 = TOperand.MultiplyAdd(tile.M1N0, m1, n0);
-            tile.M1N1 = TOperand.MultiplyAdd(tile.M1N1, m1, n1);
-            tile.M1N2 = TOperand.MultiplyAdd(tile.M1N2, m1, n2);
-            tile.M1N3 = TOperand.MultiplyAdd(tile.M1N3, m1, n3);
+            TOperand.MultiplyAdd(ref tile.M1N0, ref tile.M1N1, ref tile.M1N2, ref tile.M1N3, m1, m1, n0, n1, n2, n3);
         }
 
         if (always || TOperand.WeightsInWord == 2)
         {
             XFragment m2 = Weights<TOperand>(highs, lows, ScoreBlock(2, 0));
-            tile.M2N0 = TOperand.MultiplyAdd(tile.M2N0, m2, n0);
-            tile.M2N1 = TOperand.MultiplyAdd(tile.M2N1, m2, n1);
-            tile.M2N2 = TOperand.MultiplyAdd(tile.M2N2, m2, n2);
-            tile.M2N3 = TOperand.MultiplyAdd(tile.M2N3, m2, n3);
+            TOperand.MultiplyAdd(ref tile.M2N0, ref tile.M2N1, ref tile.M2N2, ref tile.M2N3, m2, m2, n0, n1, n2, n3);
         }
 
         if (always || TOperand.WeightsInWord == 2)
         {
             XFragment m3 = Weights<TOperand>(highs, lows, ScoreBlock(3, 0));
-            tile.M3N0 = TOperand.MultiplyAdd(tile.M3N0, m3, n0);
-            tile.M3N1 = TOperand.MultiplyAdd(tile.M3N1, m3, n1);
-            tile.M3N2 = TOperand.MultiplyAdd(tile.M3N2, m3, n2);
-            tile.M3N3 = TOperand.MultiplyAdd(tile.M3N3, m3, n3);
+            TOperand.MultiplyAdd(ref tile.M3N0, ref tile.M3N1, ref tile.M3N2, ref tile.M3N3, m3, m3, n0, n1, n2, n3);
         }
     }
 

@@ -182,8 +182,10 @@ public static class Catalog
             yield return OfRing($"gemv_ring_{w.Name}", nameof(GemvRing.Linear), GemvRing.TileColumns, w.Type);
         foreach (var w in Halves)
             yield return OfRing($"gated_gemv_ring_{w.Name}", nameof(GemvRing.Gated), GemvRing.TileColumns / 2, w.Type);
-        static KernelEntry OfRing(string name, string method, int tileColumns, Type weight) => Plain(name, name, typeof(GemvRing), method,
-            Gemv.GroupSize, $"ceil(outputs/{tileColumns})", weight).WithTile(8, tileColumns) with
+        foreach (var w in Halves)
+            yield return OfRing($"gemv_ring_split_{w.Name}", nameof(GemvRing.Split), GemvRing.SplitColumns, w.Type, "4 ");
+        static KernelEntry OfRing(string name, string method, int tileColumns, Type weight, string groups = "") => Plain(name, name,
+            typeof(GemvRing), method, Gemv.GroupSize, $"{groups}ceil(outputs/{tileColumns})", weight).WithTile(8, tileColumns) with
         { MinTarget = GpuTarget.Sm80 };
     }
 

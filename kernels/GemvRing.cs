@@ -56,14 +56,23 @@ public struct RingSource
 /// Behind the loop the lanes of a warp exchange their sums through the warp's own part of the ring, 32 sums at a time, of which lane l then adds number l: 32 stores, 8 loads and 31 additions, a half of
 /// what the tree of shuffles takes. The terms meet as in <see cref="Gemv.LaneSum"/>.
 /// Eight values of x for 16 bytes of weights are two loads of 16 bytes, 32 bytes apart from lane to lane: each touches every sector of the L1 cache for half of it.
-/// The results of a group are eighteen or nine values in each row.
+/// The results of a group are eighteen or nine values in each row; of <see cref="Split"/> a warp writes sixteen of two rows at once.
+/// The ladder's last step is <see cref="Split"/>: the four warps of a group make 72 outputs of a quarter of the inputs, that which one warp takes in <see cref="Linear"/>, so that a group reads a quarter of x. Where x
+/// does not fit into the L1 cache the groups of <see cref="Linear"/> ask the L2 cache for nearly as much x as weights: at 9,216 inputs and 2,304 outputs 37.7 beside 42.5 MB, here 9.4. The four groups of a
+/// tile publish their sums, 9 KiB, and take a ticket (an integer <c>atom</c>, whose order does not show); the last one adds them in the order of the warps: same bits, for three accesses of the L2 cache one after the other.
 /// </remarks>
 public static class GemvRing
 {
     /// <summary>Outputs of a group; of the gated form half as many.</summary>
     public const int TileColumns = 18;
 
+    /// <summary>Outputs of the four groups of <see cref="Split"/>.</summary>
+    public const int SplitColumns = Warps * TileColumns;
+
     private const int Warps = Gemv.GroupSize / KernelMath.WarpSize, StageOutputs = 3, Stages = TileColumns / StageOutputs;
+
+    /// <summary>What a group of <see cref="Split"/> publishes: the eight rows of each output, one after the other.</summary>
+    private const int SplitValues = 8 * SplitColumns;
 
     /// <summary>Words of all pieces of a warp.</summary>
     private const int WarpWords = TileColumns * KernelMath.WarpSize * 4;
@@ -82,7 +91,9 @@ public static class GemvRing
     {
         ArrayView<Words4> ring = SharedMemory.Allocate1D<Words4>(Warps * WarpWords / 4);
         int first = Grid.IdxX * TileColumns, octets = Ptx.Once(columns / 8);
-        Dots<TWeight>(x, weight.SubView((long)first * octets), ring, octets, 2 * octets, outputs - first, rows, columns, xStride);
+        int thread = Ptx.Once(Thread());
+        Dots<TWeight>(x, weight.SubView((long)first * octets), ring, thread / KernelMath.WarpSize, thread, octets, 2 * octets,
+            outputs - first, rows, columns, xStride);
         ArrayView<float> sums = ring.Cast<float>();
         for (int n = Group.IdxX; n < 8 * TileColumns; n += Gemv.GroupSize)
         {
@@ -102,8 +113,9 @@ public static class GemvRing
     {
         ArrayView<Words4> ring = SharedMemory.Allocate1D<Words4>(Warps * WarpWords / 4);
         int first = Grid.IdxX * (TileColumns / 2), octets = Ptx.Once(columns / 8);
-        Dots<TWeight>(x, weight.SubView((long)first * octets), ring, outputs * octets, octets, 2 * (outputs - first), rows, columns,
-            xStride);
+        int thread = Ptx.Once(Thread());
+        Dots<TWeight>(x, weight.SubView((long)first * octets), ring, thread / KernelMath.WarpSize, thread, outputs * octets, octets,
+            2 * (outputs - first), rows, columns, xStride);
         ArrayView<float> sums = ring.Cast<float>();
         int row = Group.IdxX / (TileColumns / 2), gate = Group.IdxX - (row * (TileColumns / 2));
         if (row >= rows || first + gate >= outputs)
@@ -113,18 +125,80 @@ public static class GemvRing
     }
 
     /// <summary>
+    /// Launch as <see cref="Linear"/>, grid (4·⌈out/72⌉), static shared 36 KiB and 4 bytes: the four groups of 72 outputs take a quarter of the inputs each. <paramref name="parts"/> is room for 8·72 values a group, 16-byte aligned;
+    /// <paramref name="tickets"/> is 0 for each 72 outputs, and is left so.
+    /// </summary>
+    public static void Split<TWeight>(
+        ArrayView<Float4> x, ArrayView<Words4> weight, ArrayView<float> destination, ArrayView<float> parts, ArrayView<int> tickets,
+        int rows, int columns, int outputs, int xStride, int stride)
+        where TWeight : unmanaged, IHalfWeight<TWeight>
+    {
+        ArrayView<Words4> ring = SharedMemory.Allocate1D<Words4>(Warps * WarpWords / 4);
+        ArrayView<int> ticket = SharedMemory.Allocate1D<int>(1);
+        int tile = Grid.IdxX / Warps, quarter = Grid.IdxX & (Warps - 1);
+        int lane = Group.IdxX & (KernelMath.WarpSize - 1), warp = Ptx.Once(Group.IdxX / KernelMath.WarpSize);
+        int first = Ptx.Once((tile * SplitColumns) + (warp * TileColumns)), octets = Ptx.Once(columns / 8);
+        Dots<TWeight>(x, weight.SubView((long)first * octets), ring, warp, (quarter * KernelMath.WarpSize) + lane, octets, 2 * octets,
+            outputs - first, rows, columns, xStride);
+        ArrayView<float> sums = ring.Cast<float>().SubView((warp * WarpWords) + SumsAt);
+        int own = (Grid.IdxX * SplitValues) + (warp * (8 * TileColumns));
+        for (int n = lane; n < 8 * TileColumns; n += KernelMath.WarpSize)
+            Ptx.Publish(ref parts[own + n], sums[((n & 7) * SumPitch) + (n / 8)]);
+        Group.Barrier();
+        if (Group.IdxX == 0)
+            ticket[0] = Ptx.Ticket(ref tickets[tile], Warps - 1);
+        Group.Barrier();
+        if (ticket[0] != Warps - 1)
+            return;
+        // 144 quads for 128 threads, all read at once.
+        const int Quads = SplitValues / 4;
+        int last = Math.Min(Group.IdxX + Gemv.GroupSize, Quads - 1);
+        ArrayView<float> all = parts.SubView(tile * Warps * SplitValues);
+        Float4 a = QuartersSum(all, Group.IdxX), b = QuartersSum(all, last);
+        Write(destination, a, Group.IdxX, tile, rows, outputs, stride);
+        if (Group.IdxX + Gemv.GroupSize < Quads)
+            Write(destination, b, last, tile, rows, outputs, stride);
+    }
+
+    /// <summary>The sums of an output and of four rows, of the quarters in order.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Float4 QuartersSum(ArrayView<float> parts, int quad)
+    {
+        Float4 q0 = Ptx.Published4(ref parts[4 * quad]), q1 = Ptx.Published4(ref parts[SplitValues + (4 * quad)]),
+            q2 = Ptx.Published4(ref parts[(2 * SplitValues) + (4 * quad)]), q3 = Ptx.Published4(ref parts[(3 * SplitValues) + (4 * quad)]);
+        return Sum(Sum(Sum(q0, q1), q2), q3);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Write(ArrayView<float> destination, Float4 sums, int quad, int tile, int rows, int outputs, int stride)
+    {
+        int row = 4 * (quad & 1), output = (tile * SplitColumns) + (quad / 2);
+        if (output >= outputs)
+            return;
+        long at = ((long)row * stride) + output;
+        if (row < rows)
+            destination[at] = sums.X;
+        if (row + 1 < rows)
+            destination[at + stride] = sums.Y;
+        if (row + 2 < rows)
+            destination[at + (2L * stride)] = sums.Z;
+        if (row + 3 < rows)
+            destination[at + (3L * stride)] = sums.W;
+    }
+
+    /// <summary>
     /// The products; behind them each warp's sums are in its part of the ring, and all threads have met. From the first output of a pair to the second it is <paramref name="apart"/> pieces of the
-    /// weights, to the next pair <paramref name="pair"/>.
+    /// weights, to the next pair <paramref name="pair"/>. The thread's ring is that of <paramref name="warp"/>; it takes the pieces of <paramref name="thread"/>.
     /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void Dots<TWeight>(
-        ArrayView<Float4> x, ArrayView<Words4> weight, ArrayView<Words4> ring, int apart, int pair, int outputs, int rows, int columns,
-        int xStride)
+        ArrayView<Float4> x, ArrayView<Words4> weight, ArrayView<Words4> ring, int warp, int thread, int apart, int pair, int outputs,
+        int rows, int columns, int xStride)
         where TWeight : unmanaged, IHalfWeight<TWeight>
     {
         int quads = Ptx.Once(xStride / 4), last = Ptx.Once((rows - 1) * quads);
-        int thread = Ptx.Once(Thread()), lane = Ptx.Once(thread & (KernelMath.WarpSize - 1));
-        ArrayView<Words4> part = ring.SubView(Ptx.Once(thread / KernelMath.WarpSize * (WarpWords / 4)));
+        int lane = Ptx.Once(thread & (KernelMath.WarpSize - 1));
+        ArrayView<Words4> part = ring.SubView(Ptx.Once(warp * (WarpWords / 4)));
         ArrayView<Words4> own = part.SubView(lane);
         var source = new RingSource
         {

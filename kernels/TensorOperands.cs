@@ -37,6 +37,18 @@ public interface ITensorOperand
     static abstract Float4 MultiplyAdd(Float4 sum, XFragment x, WFragment w);
 }
 
+/// <summary>An operand of attention.</summary>
+public interface IAttendOperand : ITensorOperand
+{
+    /// <summary>
+    /// <see cref="ITensorOperand.MultiplyAdd"/> of four blocks, a and b of one fragment, c and d of another or the same: the first product of each, then the second of each. The assembler keeps this order where registers are
+    /// scarce, and puts a NOP between a product and the next that adds to it.
+    /// </summary>
+    static abstract void MultiplyAdd(
+        ref Float4 a, ref Float4 b, ref Float4 c, ref Float4 d, XFragment xab, XFragment xcd, WFragment wa, WFragment wb,
+        WFragment wc, WFragment wd);
+}
+
 /// <summary>Loading and splitting, shared by the operands.</summary>
 public static class TensorFragments
 {
@@ -103,7 +115,7 @@ public static class TensorFragments
 }
 
 /// <summary>bf16 weights, exact: the three terms of x.</summary>
-public struct ExactBF16 : ITensorOperand
+public struct ExactBF16 : IAttendOperand
 {
     /// <inheritdoc/>
     public static int WeightsInWord => 2;
@@ -149,10 +161,34 @@ public struct ExactBF16 : ITensorOperand
         part = TensorFragments.Product(part, x.Middle, w.High0, w.High1);
         return TensorFragments.Add(sum, TensorFragments.Product(part, x.High, w.High0, w.High1));
     }
+
+    /// <inheritdoc/>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void MultiplyAdd(
+        ref Float4 a, ref Float4 b, ref Float4 c, ref Float4 d, XFragment xab, XFragment xcd, WFragment wa, WFragment wb,
+        WFragment wc, WFragment wd)
+    {
+        Float4 pa = TensorFragments.Product(TensorFragments.Zero(), xab.Low, wa.High0, wa.High1);
+        Float4 pb = TensorFragments.Product(TensorFragments.Zero(), xab.Low, wb.High0, wb.High1);
+        Float4 pc = TensorFragments.Product(TensorFragments.Zero(), xcd.Low, wc.High0, wc.High1);
+        Float4 pd = TensorFragments.Product(TensorFragments.Zero(), xcd.Low, wd.High0, wd.High1);
+        pa = TensorFragments.Product(pa, xab.Middle, wa.High0, wa.High1);
+        pb = TensorFragments.Product(pb, xab.Middle, wb.High0, wb.High1);
+        pc = TensorFragments.Product(pc, xcd.Middle, wc.High0, wc.High1);
+        pd = TensorFragments.Product(pd, xcd.Middle, wd.High0, wd.High1);
+        pa = TensorFragments.Product(pa, xab.High, wa.High0, wa.High1);
+        pb = TensorFragments.Product(pb, xab.High, wb.High0, wb.High1);
+        pc = TensorFragments.Product(pc, xcd.High, wc.High0, wc.High1);
+        pd = TensorFragments.Product(pd, xcd.High, wd.High0, wd.High1);
+        a = TensorFragments.Add(a, pa);
+        b = TensorFragments.Add(b, pb);
+        c = TensorFragments.Add(c, pc);
+        d = TensorFragments.Add(d, pd);
+    }
 }
 
 /// <summary>bf16 weights, fast: x rounded to bf16.</summary>
-public struct FastBF16 : ITensorOperand
+public struct FastBF16 : IAttendOperand
 {
     /// <inheritdoc/>
     public static int WeightsInWord => 2;
@@ -185,6 +221,18 @@ public struct FastBF16 : ITensorOperand
     /// <inheritdoc/>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Float4 MultiplyAdd(Float4 sum, XFragment x, WFragment w) => TensorFragments.Product(sum, x.High, w.High0, w.High1);
+
+    /// <inheritdoc/>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void MultiplyAdd(
+        ref Float4 a, ref Float4 b, ref Float4 c, ref Float4 d, XFragment xab, XFragment xcd, WFragment wa, WFragment wb,
+        WFragment wc, WFragment wd)
+    {
+        a = MultiplyAdd(a, xab, wa);
+        b = MultiplyAdd(b, xab, wb);
+        c = MultiplyAdd(c, xcd, wc);
+        d = MultiplyAdd(d, xcd, wd);
+    }
 }
 
 /// <summary>
@@ -303,7 +351,7 @@ public struct FastF16 : ITensorOperand
 }
 
 /// <summary>f32 weights, exact: the six products of three and three terms that are not below 2⁻²⁴.</summary>
-public struct ExactF32 : ITensorOperand
+public struct ExactF32 : IAttendOperand
 {
     /// <inheritdoc/>
     public static int WeightsInWord => 1;
@@ -348,10 +396,46 @@ public struct ExactF32 : ITensorOperand
         part = TensorFragments.Product(part, x.High, w.Middle0, w.Middle1);
         return TensorFragments.Add(sum, TensorFragments.Product(part, x.High, w.High0, w.High1));
     }
+
+    /// <inheritdoc/>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void MultiplyAdd(
+        ref Float4 a, ref Float4 b, ref Float4 c, ref Float4 d, XFragment xab, XFragment xcd, WFragment wa, WFragment wb,
+        WFragment wc, WFragment wd)
+    {
+        Float4 pa = TensorFragments.Product(TensorFragments.Zero(), xab.Low, wa.High0, wa.High1);
+        Float4 pb = TensorFragments.Product(TensorFragments.Zero(), xab.Low, wb.High0, wb.High1);
+        Float4 pc = TensorFragments.Product(TensorFragments.Zero(), xcd.Low, wc.High0, wc.High1);
+        Float4 pd = TensorFragments.Product(TensorFragments.Zero(), xcd.Low, wd.High0, wd.High1);
+        pa = TensorFragments.Product(pa, xab.Middle, wa.Middle0, wa.Middle1);
+        pb = TensorFragments.Product(pb, xab.Middle, wb.Middle0, wb.Middle1);
+        pc = TensorFragments.Product(pc, xcd.Middle, wc.Middle0, wc.Middle1);
+        pd = TensorFragments.Product(pd, xcd.Middle, wd.Middle0, wd.Middle1);
+        pa = TensorFragments.Product(pa, xab.High, wa.Low0, wa.Low1);
+        pb = TensorFragments.Product(pb, xab.High, wb.Low0, wb.Low1);
+        pc = TensorFragments.Product(pc, xcd.High, wc.Low0, wc.Low1);
+        pd = TensorFragments.Product(pd, xcd.High, wd.Low0, wd.Low1);
+        pa = TensorFragments.Product(pa, xab.Middle, wa.High0, wa.High1);
+        pb = TensorFragments.Product(pb, xab.Middle, wb.High0, wb.High1);
+        pc = TensorFragments.Product(pc, xcd.Middle, wc.High0, wc.High1);
+        pd = TensorFragments.Product(pd, xcd.Middle, wd.High0, wd.High1);
+        pa = TensorFragments.Product(pa, xab.High, wa.Middle0, wa.Middle1);
+        pb = TensorFragments.Product(pb, xab.High, wb.Middle0, wb.Middle1);
+        pc = TensorFragments.Product(pc, xcd.High, wc.Middle0, wc.Middle1);
+        pd = TensorFragments.Product(pd, xcd.High, wd.Middle0, wd.Middle1);
+        pa = TensorFragments.Product(pa, xab.High, wa.High0, wa.High1);
+        pb = TensorFragments.Product(pb, xab.High, wb.High0, wb.High1);
+        pc = TensorFragments.Product(pc, xcd.High, wc.High0, wc.High1);
+        pd = TensorFragments.Product(pd, xcd.High, wd.High0, wd.High1);
+        a = TensorFragments.Add(a, pa);
+        b = TensorFragments.Add(b, pb);
+        c = TensorFragments.Add(c, pc);
+        d = TensorFragments.Add(d, pd);
+    }
 }
 
 /// <summary>f32 weights, fast: x and W rounded to bf16.</summary>
-public struct FastF32 : ITensorOperand
+public struct FastF32 : IAttendOperand
 {
     /// <inheritdoc/>
     public static int WeightsInWord => 1;
@@ -388,4 +472,16 @@ public struct FastF32 : ITensorOperand
     /// <inheritdoc/>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Float4 MultiplyAdd(Float4 sum, XFragment x, WFragment w) => TensorFragments.Product(sum, x.High, w.High0, w.High1);
+
+    /// <inheritdoc/>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void MultiplyAdd(
+        ref Float4 a, ref Float4 b, ref Float4 c, ref Float4 d, XFragment xab, XFragment xcd, WFragment wa, WFragment wb,
+        WFragment wc, WFragment wd)
+    {
+        a = MultiplyAdd(a, xab, wa);
+        b = MultiplyAdd(b, xab, wb);
+        c = MultiplyAdd(c, xcd, wc);
+        d = MultiplyAdd(d, xcd, wd);
+    }
 }

@@ -176,9 +176,9 @@ at_most() { if (($2 <= $3)); then echo "ok   $1: $2 (at most $3)"; else complain
 
 demo=$(find src/KernelScope.Demo/content -type f -printf '%s\n' | awk '{ sum += $1 } END { print sum }')
 for file in "$folder"/kernelscope*; do
-  # A ceiling against growth, with the server, training, the queue's client and 8.8 MB of PTX in it (bench/README.md has the parts): 37.96 MB
-  # were measured for AVX2 with 2.26 MB of PTX less. Before those came in, 20 MB were the bar, and it is not met.
-  at_most "$(basename "$file"), KiB without the demo" $((($(stat -c %s "$file") - demo) / 1024)) $((40400000 / 1024))
+  # A ceiling against growth, with the server, training, the queue's client and 9.0 MB of PTX in it (bench/README.md has the parts): 37.96 MB
+  # were measured for AVX2 with 2.47 MB of PTX less. Before those came in, 20 MB were the bar, and it is not met.
+  at_most "$(basename "$file"), KiB without the demo" $((($(stat -c %s "$file") - demo) / 1024)) $((40610000 / 1024))
 done
 if [[ -e "$folder/without-server/kernelscope" ]]; then
   at_most "bytes of the server and dash" $(($(stat -c %s "$folder/kernelscope") - $(stat -c %s "$folder/without-server/kernelscope"))) 8000000

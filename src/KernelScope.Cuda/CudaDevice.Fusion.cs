@@ -22,11 +22,29 @@ public sealed partial class CudaDevice
     private void Launch(GemvLaunch product, float cap)
     {
         Operand x = product.X;
+        if (product.Parts != 0 && cap == 0)
+        {
+            LaunchSplit(product);
+            return;
+        }
+
         GemvKernel kernel = UsesRing(product.Type, x.Rows) ? _kernels.GemvRing(product.Type) : _kernels.Gemv(product.Type, x.Rows);
         kernel.Launch(BeginOp(), new(Blocks(product.Outputs, kernel.Info.TileColumns)), x.View, product.WeightView,
             new(product.Destination, ((x.Rows - 1L) * product.Stride) + product.Outputs), x.Rows, x.Columns, product.Outputs, x.Stride,
             product.Stride, cap);
         _lastGemv = cap > 0 ? default : product with { Number = _queue.LaunchNumber };
+    }
+
+    /// <summary>Groups with a quarter of the inputs each.</summary>
+    private void LaunchSplit(GemvLaunch product)
+    {
+        Operand x = product.X;
+        GemvRingSplitKernel kernel = _kernels.GemvRingSplit(product.Type);
+        View<float> parts = new(product.Parts, RingPartBytes(x, product.Type, product.Outputs) / sizeof(float));
+        kernel.Launch(BeginOp(), new(RingQuarters * Blocks(product.Outputs, kernel.Info.TileColumns)), x.View, product.WeightView,
+            new(product.Destination, ((x.Rows - 1L) * product.Stride) + product.Outputs), parts, new(_tickets.Address, MostTickets),
+            x.Rows, x.Columns, product.Outputs, x.Stride, product.Stride);
+        _lastGemv = product with { Number = _queue.LaunchNumber };
     }
 
     /// <summary>Takes the product back that wrote <paramref name="y"/>, if it is the last launch that waits.</summary>
@@ -77,6 +95,9 @@ public sealed partial class CudaDevice
     /// <param name="Stride">Distance of its rows.</param>
     private readonly record struct GemvLaunch(Operand X, DType Type, ulong Weights, int Outputs, ulong Destination, int Stride)
     {
+        /// <summary>Work space for the sums of groups that share the inputs; 0: each group reads all.</summary>
+        public ulong Parts { get; init; }
+
         /// <summary>Number of the launch.</summary>
         public long Number { get; init; }
 

@@ -27,6 +27,12 @@ public sealed partial class CudaDevice
     /// <summary>Pieces of a matrix have a multiple of these rows: a tile of products in exact, half of one in fast.</summary>
     private const int RowStep = 64;
 
+    /// <summary>
+    /// Groups that share a product's inputs where x has at least <see cref="RingSplitColumns"/>: eight rows of them, 256 KiB, do not fit into an L1 cache. Before <see cref="RingSplitCapability"/> memory is
+    /// slower than the L2 cache that gives each group all of x, and sharing has only its cost.
+    /// </summary>
+    private const int RingQuarters = 4, RingSplitColumns = 8192, RingSplitCapability = 90;
+
     /// <summary>Rows of x whose logits are made at once by <see cref="CrossEntropyCore"/>.</summary>
     private const int LossRows = 512;
 
@@ -48,11 +54,11 @@ public sealed partial class CudaDevice
         for (int first = 0; first < all.Rows; first += most)
         {
             Operand rows = all.RowRange(first, Math.Min(most, all.Rows - first));
-            long copyBytes = CopyBytes(rows, tiled, Options.Precision);
-            if (copyBytes > 0)
-                _scratch.Begin(copyBytes);
+            long copyBytes = CopyBytes(rows, tiled, Options.Precision), partBytes = RingPartBytes(rows, w.Type, outputs);
+            if (copyBytes + partBytes > 0)
+                _scratch.Begin(copyBytes, partBytes);
             Linear(Copied(rows, copyBytes, Options.Precision), w, weights, outputs, tiled, AddressOfRow(destination, first),
-                destination.Stride);
+                destination.Stride, partBytes > 0 ? _scratch.Take(partBytes) : 0);
         }
     }
 
@@ -142,8 +148,9 @@ public sealed partial class CudaDevice
         _kernels.CrossEntropyMerge().Launch(BeginOp(), new(x.Rows), parts, targetLogits, View(destination), partCount, destination.Stride);
     }
 
-    /// <summary>y = x·Wᵀ for <paramref name="outputs"/> rows of W from <paramref name="weights"/> on.</summary>
-    private void Linear(TileInput input, CudaWeight w, ulong weights, int outputs, bool tiled, ulong destination, int stride)
+    /// <summary>y = x·Wᵀ for <paramref name="outputs"/> rows of W from <paramref name="weights"/> on; <paramref name="parts"/> is work space of <see cref="RingPartBytes"/>, if there is any.</summary>
+    private void Linear(TileInput input, CudaWeight w, ulong weights, int outputs, bool tiled, ulong destination, int stride,
+        ulong parts = 0)
     {
         Operand x = input.Rows;
         View<Stored> matrix = new(weights, (long)outputs * x.Columns);
@@ -157,7 +164,7 @@ public sealed partial class CudaDevice
         }
         else if (IsWide(x))
         {
-            Launch(new GemvLaunch(x, w.Type, weights, outputs, destination, stride), cap: 0);
+            Launch(new GemvLaunch(x, w.Type, weights, outputs, destination, stride) { Parts = parts }, cap: 0);
         }
         else
         {
@@ -228,6 +235,18 @@ public sealed partial class CudaDevice
     /// <summary>Whether weights of two bytes wait in shared memory: beside five to eight rows, whose arithmetic would otherwise hold up the loads. The bits are the same.</summary>
     private bool UsesRing(DType weight, int rows) =>
         rows > FewRows / 2 && weight != DType.F32 && Description.ComputeCapability >= TensorCapability;
+
+    /// <summary>Bytes of the sums that groups with a quarter of the inputs leave for the last of them; 0 where x is small, and every group reads it as a whole. The bits are the same.</summary>
+    private long RingPartBytes(Operand x, DType weight, int outputs)
+    {
+        int least = Options.RingSplitColumns > 0 ? Options.RingSplitColumns
+            : Description.ComputeCapability < RingSplitCapability ? int.MaxValue : RingSplitColumns;
+        if (x.Columns < least || !UsesRing(weight, x.Rows) || x.Rows > FewRows || !IsWide(x))
+            return 0;
+        int tileColumns = _kernels.GemvRingSplit(weight).Info.TileColumns;
+        long tiles = Blocks(outputs, tileColumns);
+        return tiles > MostTickets ? 0 : tiles * RingQuarters * FewRows * tileColumns * sizeof(float);
+    }
 
     private bool UsesTensorCores(Operand x) => Options.TensorCores && Description.ComputeCapability >= TensorCapability && IsWide(x);
 

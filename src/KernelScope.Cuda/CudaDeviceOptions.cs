@@ -42,6 +42,9 @@ public sealed record CudaDeviceOptions
     /// <summary>Keys that one block of decode attention takes at least. A constant, but for tests: sums depend on it.</summary>
     internal int KeysPerSplit { get; init; } = 32;
 
+    /// <summary>Inputs from which groups of five to eight rows share a product's inputs; 0: as many as pay on this device. For tests: the bits do not depend on it.</summary>
+    internal int RingSplitColumns { get; init; }
+
     /// <summary>New work space for every op, so that an emulator sees every read of what this op did not write.</summary>
     internal bool FreshScratch { get; init; }
 }

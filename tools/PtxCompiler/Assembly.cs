@@ -37,9 +37,10 @@ public sealed partial class Assembly(string ptxas, string? nvdisasm)
         {
             string target = string.Create(CultureInfo.InvariantCulture, $"sm_{architecture}");
             // What the device would load.
-            string ptx = File.ReadAllText(file);
-            File.WriteAllText(text, architecture >= OverlapText.Capability ? OverlapText.Enable(ptx) : ptx);
-            (int code, _, string report) = Run(ptxas, "-v", $"-arch={target}", text, "-o", cubin);
+            bool overlaps = architecture >= OverlapText.Capability;
+            if (overlaps)
+                File.WriteAllText(text, OverlapText.Enable(File.ReadAllText(file)));
+            (int code, _, string report) = Run(ptxas, "-v", $"-arch={target}", overlaps ? text : file, "-o", cubin);
             if (code != 0 || report.Contains("warning", StringComparison.OrdinalIgnoreCase))
                 throw new InvalidOperationException($"{Path.GetFileName(file)} for {target}: {report.Trim()}");
             IReadOnlyDictionary<string, int?> loads = nvdisasm is null || !loops ? new Dictionary<string, int?>()

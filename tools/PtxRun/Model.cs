@@ -15,7 +15,8 @@ namespace KernelScope.PtxRun;
 /// From sm_90 on launches overlap (NVIDIA, CUDA Programming Guide, "Programmatic Dependent Launch and Synchronization": the launch and what a kernel does before its wait run beside the end of the kernel
 /// before). What then remains between two kernels is assumed to be one access to the cache that all multiprocessors share, by which the waiting groups learn that they may go on. A product's groups that
 /// have room beside the kernel before ask for the first 8 KiB of their weights (<c>Gemv.WaitForGrid</c>); as much of it counts as the memory can deliver while that kernel leaves it idle,
-/// and is then read from the L2 cache, no faster than that gives. Idle: all but its bytes of attention, the nine waits behind <c>o</c> and <c>down</c>; nothing of any other product.
+/// and is then read from the L2 cache, no faster than that gives; of eight rows it is the first stages of the ring, which go to shared memory. Idle: all but its bytes of attention, of norms and of attention's merge, and the nine waits behind <c>o</c> and
+/// <c>down</c>; nothing of any other product.
 /// </remarks>
 internal sealed class Model
 {
@@ -163,17 +164,20 @@ internal sealed class Model
     {
         const int Query = Heads * HeadDim, KeyValue = KvHeads * HeadDim;
         int sliding = Layers / 2, global = Layers - sliding;
+        Row norms = Serial("add, norm, norm", 2 * Layers, 24.0 * Width * sequences, 2);
+        Row[] attention = [.. Attends("attention, global", global, position + 1, 8192, sequences),
+            .. Attends("attention, sliding", sliding, Math.Min(position + 1, Window), Window, sequences)];
+        double merge = attention.Where(r => r.Name.EndsWith("merge", StringComparison.Ordinal)).Min(Idle);
         return
         [
             Serial("embed", 1, 2 * Width * sequences, 1),
-            EightRows("q, k, v", "gemv_ring_bf16", Layers, Query + (2 * KeyValue), Width),
+            EightRows("q, k, v", "gemv_ring_bf16", Layers, Query + (2 * KeyValue), Width, Idle(norms), sequences),
             Serial("RoPE and store", Layers, 4.0 * (Query + (4 * KeyValue)) * sequences, 2),
-            .. Attends("attention, global", global, position + 1, 8192, sequences),
-            .. Attends("attention, sliding", sliding, Math.Min(position + 1, Window), Window, sequences),
-            EightRows("o", "gemv_ring_bf16", Layers, Width, Query),
-            Serial("add, norm, norm", 2 * Layers, 24.0 * Width * sequences, 2),
-            EightRows("gate and up", "gated_gemv_ring_bf16", Layers, 2 * Hidden, Width),
-            EightRows("down", "gemv_ring_bf16", Layers, Width, Hidden),
+            .. attention,
+            EightRows("o", "gemv_ring_bf16", Layers, Width, Query, merge, sequences * Heads),
+            norms,
+            EightRows("gate and up", "gated_gemv_ring_bf16", Layers, 2 * Hidden, Width, Idle(norms), sequences),
+            EightRows("down", _gpu.Architecture == "sm_90" ? "gemv_ring_split_bf16" : "gemv_ring_bf16", Layers, Width, Hidden),
             Serial("first norm, copy of the final norm", 2, 8 * Width * sequences, 1),
             EightRows("head, soft-cap", "gemv_ring_bf16", 1, Vocabulary, Width),
             Serial("arg-max", 2, 4.0 * Vocabulary * sequences / 2, 2),
@@ -190,19 +194,33 @@ internal sealed class Model
     /// Eight rows of x. While a stage of three outputs is multiplied four are under way. A warp's piece is 512 bytes of each output's weights, which pass through the L1 cache's memory twice, beside 8 KiB of
     /// x in loads of which each touches all lines for half of them, 128 cycles; behind the loop it writes and reads 160 sums of 32 lanes. x comes from the L2 cache once a group or, where its
     /// rows fit into what shared memory leaves of the L1 cache (100 KiB are taken), once a multiprocessor. Where a group's pieces are not a multiple of its four warps, one has more, in
-    /// turns. What takes longest counts, on the multiprocessor with the most groups.
+    /// turns. What takes longest counts, on the multiprocessor with the most groups. Groups of the split form read a quarter of x; behind the products they publish their sums, take a ticket, and the last of four reads the sums of all, each an access to the L2 cache.
     /// </summary>
-    private Row EightRows(string name, string kernel, int times, int outputs, int inputs)
+    /// <param name="name">What it does.</param>
+    /// <param name="kernel">Which kernel.</param>
+    /// <param name="times">Launches a token.</param>
+    /// <param name="outputs">Outputs; a gate and its up are two.</param>
+    /// <param name="inputs">Inputs.</param>
+    /// <param name="idle">How long the kernel before leaves the memory idle; 0: it does not, or its groups take all room.</param>
+    /// <param name="before">Groups of the kernel before, each of which takes the room of one of this kernel.</param>
+    private Row EightRows(string name, string kernel, int times, int outputs, int inputs, double idle = 0, double before = 0)
     {
         (int resident, int threads, _, int tile) = Of(kernel);
-        int outputsOfGroup = kernel.StartsWith("gated", StringComparison.Ordinal) ? 2 * tile : tile, warps = threads / 32;
-        double bytes = 2.0 * outputs * inputs, groups = Math.Ceiling((double)outputs / outputsOfGroup),
+        int warps = threads / 32, parts = kernel.Contains("split", StringComparison.Ordinal) ? 4 : 1,
+            outputsOfGroup = kernel.StartsWith("gated", StringComparison.Ordinal) ? 2 * tile : tile / parts;
+        double bytes = 2.0 * outputs * inputs, groups = parts * Math.Ceiling((double)outputs / (parts * outputsOfGroup)),
             most = Math.Ceiling(groups / _gpu.Multiprocessors), waves = Math.Ceiling(groups / _gpu.Multiprocessors / resident),
             pieces = Math.Ceiling(inputs / 8.0 / 32), rounds = Math.Floor(pieces / warps), instruction = 1 / _gpu.Clock;
         Row row = Streaming(name, times, bytes, groups, resident, threads, 12);
-        bool fits = 32.0 * inputs <= _gpu.FirstCache - (100 << 10);
+        // Before they wait, groups that find room start five stages of 6 KiB; what the memory delivers of them meanwhile need not pass the L2 cache again. What they then wait for is x, in that cache.
+        double room = Math.Min(groups, (resident * _gpu.Multiprocessors) - before),
+            early = _overlaps ? Math.Min(bytes, Math.Min(room * 5 * (6 << 10), idle * Rate)) : 0,
+            latency = early > 0 ? CacheLatency : MemoryLatency;
+        row = row with { Seconds = ((row.Seconds - MemoryLatency) * (1 - (early / bytes))) + latency };
+        double x = 32.0 * inputs / parts, published = parts > 1 ? 2 * 32.0 * parts * outputs : 0;
+        bool fits = parts == 1 && x <= _gpu.FirstCache - (100 << 10);
         double first = most * ((pieces * (128 + (8 * outputsOfGroup))) + (warps * 325)) / _gpu.Clock,
-            second = (bytes + ((fits ? Math.Min(groups, _gpu.Multiprocessors) : groups) * 32 * inputs)) / SecondCacheRate,
+            second = (bytes - early + published + ((fits ? Math.Min(groups, _gpu.Multiprocessors) : groups) * x)) / SecondCacheRate,
             issue = ((((most * rounds) + Math.Ceiling(most * (pieces - (rounds * warps)) / warps)) * InstructionsOfPiece)
                 + (most * InstructionsAroundPieces)) * instruction,
             chain = waves * ((Math.Ceiling(pieces / warps) * (CacheLatency + (InstructionsOfPiece * instruction)))
@@ -210,11 +228,11 @@ internal sealed class Model
         foreach ((string what, double seconds) in ((string, double)[])[("the L1 cache", first), ("the L2 cache", second),
             ("instructions", issue), ("pieces of a warp, one after the other", chain)])
         {
-            if (seconds + MemoryLatency > row.Seconds)
-                row = row with { Seconds = seconds + MemoryLatency, Bound = what };
+            if (seconds + latency > row.Seconds)
+                row = row with { Seconds = seconds + latency, Bound = what };
         }
 
-        return row;
+        return parts == 1 ? row : row with { Seconds = row.Seconds + (3 * CacheLatency) };
     }
 
     /// <summary>An SAE of 16,384 features in float32 on one row: its encoder, the lists, and the decoder of 70 active features.</summary>
@@ -254,7 +272,7 @@ internal sealed class Model
         return row with { Seconds = ((row.Seconds - MemoryLatency) * Math.Max(left, Rate / SecondCacheRate)) + CacheLatency };
     }
 
-    private double Idle(Row row) => row.Seconds - (row.Bytes / Rate);
+    private double Idle(Row row) => Math.Max(0, row.Seconds - (row.Bytes / Rate));
 
     /// <summary>
     /// What the last group does behind a product: it takes its ticket, reads the branch twice and what it has made of resid once, a row of 2,304 in two rounds each, and waits

@@ -36,6 +36,7 @@ internal sealed partial class KernelTable
         "gated_gemv_f32_4rows", "gated_gemv_f32_8rows",
         "gemv_ring_bf16", "gemv_ring_f16",
         "gated_gemv_ring_bf16", "gated_gemv_ring_f16",
+        "gemv_ring_split_bf16", "gemv_ring_split_f16",
         "gemm_fma_bf16", "gemm_fma_f16", "gemm_fma_f32",
         "gated_gemm_fma_bf16", "gated_gemm_fma_f16", "gated_gemm_fma_f32",
         "split_exact", "split_fast",
@@ -124,83 +125,85 @@ internal sealed partial class KernelTable
 
     public ProductKernel GatedGemvRing(DType half) => new(At(57 + HalfIndex(half)));
 
-    public ProductKernel GemmFma(DType weight) => new(At(59 + WeightIndex(weight)));
+    public GemvRingSplitKernel GemvRingSplit(DType half) => new(At(59 + HalfIndex(half)));
 
-    public ProductKernel GatedGemmFma(DType weight) => new(At(62 + WeightIndex(weight)));
+    public ProductKernel GemmFma(DType weight) => new(At(61 + WeightIndex(weight)));
 
-    public SplitKernel Split(Precision precision) => new(At(65 + PrecisionIndex(precision)));
+    public ProductKernel GatedGemmFma(DType weight) => new(At(64 + WeightIndex(weight)));
+
+    public SplitKernel Split(Precision precision) => new(At(67 + PrecisionIndex(precision)));
 
     public TensorProductKernel GemmTensor(DType weight, Precision precision) =>
-        new(At(67 + (2 * WeightIndex(weight)) + PrecisionIndex(precision)));
+        new(At(69 + (2 * WeightIndex(weight)) + PrecisionIndex(precision)));
 
     public TensorProductKernel GatedGemmTensor(DType weight, Precision precision) =>
-        new(At(73 + (2 * WeightIndex(weight)) + PrecisionIndex(precision)));
+        new(At(75 + (2 * WeightIndex(weight)) + PrecisionIndex(precision)));
 
-    public AttendPartKernel AttendPart(DType cache, int heads) => new(At(79 + (2 * CacheIndex(cache)) + HeadsIndex(heads)));
+    public AttendPartKernel AttendPart(DType cache, int heads) => new(At(81 + (2 * CacheIndex(cache)) + HeadsIndex(heads)));
 
-    public AttendPartKernel AttendWidePart(DType cache, int heads) => new(At(83 + (2 * CacheIndex(cache)) + HeadsIndex(heads)));
+    public AttendPartKernel AttendWidePart(DType cache, int heads) => new(At(85 + (2 * CacheIndex(cache)) + HeadsIndex(heads)));
 
-    public AttendWideWholeKernel AttendWideWhole(DType cache, int heads) => new(At(87 + (2 * CacheIndex(cache)) + HeadsIndex(heads)));
+    public AttendWideWholeKernel AttendWideWhole(DType cache, int heads) => new(At(89 + (2 * CacheIndex(cache)) + HeadsIndex(heads)));
 
-    public AttendRowsPartKernel AttendRowsPart(DType cache, int heads) => new(At(91 + (2 * CacheIndex(cache)) + HeadsIndex(heads)));
+    public AttendRowsPartKernel AttendRowsPart(DType cache, int heads) => new(At(93 + (2 * CacheIndex(cache)) + HeadsIndex(heads)));
 
-    public AttendRowsPartKernel AttendRowsWidePart(DType cache, int heads) => new(At(95 + (2 * CacheIndex(cache)) + HeadsIndex(heads)));
+    public AttendRowsPartKernel AttendRowsWidePart(DType cache, int heads) => new(At(97 + (2 * CacheIndex(cache)) + HeadsIndex(heads)));
 
-    public AttendTileKernel AttendTile(DType cache, int headDim) => new(At(99 + (3 * CacheIndex(cache)) + HeadDimIndex(headDim)));
+    public AttendTileKernel AttendTile(DType cache, int headDim) => new(At(101 + (3 * CacheIndex(cache)) + HeadDimIndex(headDim)));
 
-    public AttendQueriesKernel AttendQueries(Precision precision) => new(At(105 + PrecisionIndex(precision)));
+    public AttendQueriesKernel AttendQueries(Precision precision) => new(At(107 + PrecisionIndex(precision)));
 
     public AttendTensorKernel AttendTensor(DType cache, Precision precision, int headBound) =>
-        new(At(107 + (4 * CacheIndex(cache)) + (2 * PrecisionIndex(precision)) + HeadBoundIndex(headBound)));
+        new(At(109 + (4 * CacheIndex(cache)) + (2 * PrecisionIndex(precision)) + HeadBoundIndex(headBound)));
 
-    public AttendMergeKernel AttendMerge() => new(At(115));
+    public AttendMergeKernel AttendMerge() => new(At(117));
 
-    public AttendRowsMergeKernel AttendRowsMerge() => new(At(116));
+    public AttendRowsMergeKernel AttendRowsMerge() => new(At(118));
 
-    public Top1LargestKernel Top1Largest() => new(At(117));
+    public Top1LargestKernel Top1Largest() => new(At(119));
 
-    public Top1WriteKernel Top1Write() => new(At(118));
+    public Top1WriteKernel Top1Write() => new(At(120));
 
-    public TopKSelectKernel TopKSelect() => new(At(119));
+    public TopKSelectKernel TopKSelect() => new(At(121));
 
-    public TopKReduceKernel TopKReduce() => new(At(120));
+    public TopKReduceKernel TopKReduce() => new(At(122));
 
-    public TopKKeysKernel TopKKeys() => new(At(121));
+    public TopKKeysKernel TopKKeys() => new(At(123));
 
-    public TopKStepKernel TopKStep() => new(At(122));
+    public TopKStepKernel TopKStep() => new(At(124));
 
-    public TopKWriteKernel TopKWrite() => new(At(123));
+    public TopKWriteKernel TopKWrite() => new(At(125));
 
-    public CrossEntropyPartKernel CrossEntropyPart() => new(At(124));
+    public CrossEntropyPartKernel CrossEntropyPart() => new(At(126));
 
-    public CrossEntropyMergeKernel CrossEntropyMerge() => new(At(125));
+    public CrossEntropyMergeKernel CrossEntropyMerge() => new(At(127));
 
-    public SaeEncodePlainKernel SaeEncodePlain(DType weight) => new(At(126 + WeightIndex(weight)));
+    public SaeEncodePlainKernel SaeEncodePlain(DType weight) => new(At(128 + WeightIndex(weight)));
 
-    public SaeEncodeTileKernel SaeEncodeTile(DType weight) => new(At(129 + WeightIndex(weight)));
+    public SaeEncodeTileKernel SaeEncodeTile(DType weight) => new(At(131 + WeightIndex(weight)));
 
-    public SaeEncodeKernel SaeEncode(DType weight, int rows) => new(At(132 + (4 * WeightIndex(weight)) + RowsIndex(rows)));
+    public SaeEncodeKernel SaeEncode(DType weight, int rows) => new(At(134 + (4 * WeightIndex(weight)) + RowsIndex(rows)));
 
     public SaeEncodeTensorKernel SaeEncodeTensor(DType weight, Precision precision) =>
-        new(At(144 + (2 * WeightIndex(weight)) + PrecisionIndex(precision)));
+        new(At(146 + (2 * WeightIndex(weight)) + PrecisionIndex(precision)));
 
-    public CodesScanTilesKernel CodesScanTiles() => new(At(150));
+    public CodesScanTilesKernel CodesScanTiles() => new(At(152));
 
-    public CodesScanRowsKernel CodesScanRows() => new(At(151));
+    public CodesScanRowsKernel CodesScanRows() => new(At(153));
 
-    public CodesGatherKernel CodesGather() => new(At(152));
+    public CodesGatherKernel CodesGather() => new(At(154));
 
-    public SaeDecodeKernel SaeDecode(DType weight) => new(At(153 + WeightIndex(weight)));
+    public SaeDecodeKernel SaeDecode(DType weight) => new(At(155 + WeightIndex(weight)));
 
-    public SaeDecodeKernel SaeDecodePlusError(DType weight) => new(At(156 + WeightIndex(weight)));
+    public SaeDecodeKernel SaeDecodePlusError(DType weight) => new(At(158 + WeightIndex(weight)));
 
-    public SaeEditCoefficientsKernel SaeEditCoefficients(DType weight) => new(At(159 + WeightIndex(weight)));
+    public SaeEditCoefficientsKernel SaeEditCoefficients(DType weight) => new(At(161 + WeightIndex(weight)));
 
-    public SaeEditApplyKernel SaeEditApply(DType weight) => new(At(162 + WeightIndex(weight)));
+    public SaeEditApplyKernel SaeEditApply(DType weight) => new(At(164 + WeightIndex(weight)));
 
-    public PeakFmaKernel PeakFma() => new(At(165));
+    public PeakFmaKernel PeakFma() => new(At(167));
 
-    public PeakMmaKernel PeakMma() => new(At(166));
+    public PeakMmaKernel PeakMma() => new(At(168));
 
     private static int WeightIndex(DType weight) => weight switch { DType.BF16 => 0, DType.F16 => 1, _ => 2 };
 
@@ -498,6 +501,22 @@ internal readonly struct ProductKernel(Kernel kernel)
     public void Launch(LaunchQueue queue, Grid grid, View<float> x, View<Stored> weight, View<float> destination, int rows, int columns,
         int outputs, int xStride, int stride) =>
         queue.Begin(kernel, grid).Add(x).Add(weight).Add(destination).Add(rows).Add(columns).Add(outputs).Add(xStride).Add(stride).End();
+}
+
+/// <summary>
+/// Launches
+/// <c>gemv_ring_split</c> with a grid of 4 ceil(outputs/72).
+/// </summary>
+internal readonly struct GemvRingSplitKernel(Kernel kernel)
+{
+    /// <summary>Its tile and its group.</summary>
+    public PtxKernelInfo Info => kernel.Info;
+
+    /// <summary>Queues a launch.</summary>
+    public void Launch(LaunchQueue queue, Grid grid, View<float> x, View<Stored> weight, View<float> destination, View<float> parts,
+        View<int> tickets, int rows, int columns, int outputs, int xStride, int stride) =>
+        queue.Begin(kernel, grid).Add(x).Add(weight).Add(destination).Add(parts).Add(tickets).Add(rows).Add(columns).Add(outputs)
+            .Add(xStride).Add(stride).End();
 }
 
 /// <summary>

@@ -17,12 +17,13 @@ internal static class TestGpu
     public static EmulatedDriverOptions Driver(int capability = 80, Action<PtxKernel, LaunchResult>? launched = null) =>
         new() { Gpu = new EmulatedGpuOptions { ComputeCapability = capability, MemoryBytes = 256 << 20 }, Launched = launched };
 
-    /// <summary>Settings under which small shapes take every path: keys split, work in pieces, nothing of another op to be read by mistake.</summary>
+    /// <summary>Settings under which small shapes take every path: keys split, inputs shared, work in pieces, nothing of another op to be read by mistake.</summary>
     public static CudaDeviceOptions Strict(Precision precision = default) => new()
     {
         Precision = precision,
         SaePrecision = Precision.Exact,
         KeysPerSplit = 8,
+        RingSplitColumns = 40,
         FreshScratch = true,
     };
 

@@ -14,7 +14,7 @@ public sealed partial class KernelClaimTests
     /// <summary>Kernels that may touch more sectors than their bytes fill, and the sentence of the header that says so.</summary>
     private static readonly (string Kernels, string Sentence)[] Uncoalesced =
     [
-        ("^(gated_)?gemv_(ring_)?(bf16|f16)(_|$)|^gemv_(norm_|rope_(bf16_)?)b?f16$|^sae_encode_(bf16|f16)_",
+        ("^(gated_)?gemv_(ring_(split_)?)?(bf16|f16)(_|$)|^gemv_(norm_|rope_(bf16_)?)b?f16$|^sae_encode_(bf16|f16)_",
             "each touches every sector of the L1 cache for half of it"),
         ("^(gated_)?gemv_f32_[48]rows$",
             "The results of a group are one or two values in each row: a store touches a sector for every row."),

@@ -26,7 +26,8 @@ internal static class KernelClaims
         ("copy", Element), ("add_scaled", Element), ("apply_gain", Element), ("softcap", Element), ("round_to_bf16", Element),
             ("gelu_multiply", Element),
         ("rope_rows_", RotateThenStoreRows), ("rope_bf16_rows_", RotateThenStoreRows), ("rope_", RotateOrStore),
-        ("gemv_plain_", GemvPlain), ("gemv_rope_", GemvRope), ("gemv_norm_", GemvNorm), ("gemv_", Gemv), ("gated_gemv_", Gemv),
+        ("gemv_plain_", GemvPlain), ("gemv_rope_", GemvRope), ("gemv_norm_", GemvNorm), ("gemv_ring_split_", RingSplit),
+        ("gemv_", Gemv), ("gated_gemv_", Gemv),
         ("split_", Split), ("gemm_fma_", Gemm), ("gated_gemm_fma_", Gemm), ("gemm_tensor_", Gemm), ("gated_gemm_tensor_", Gemm),
         ("attend_rows_merge", AttendRowsMerge), ("attend_rows_", AttendRowsPart), ("attend_bf16_rows_", AttendRowsPart),
             ("attend_merge", AttendMerge), ("attend_tile_", AttendTile), ("attend_bf16_tile_", AttendTile),
@@ -152,6 +153,19 @@ internal static class KernelClaims
         // x once for two outputs (a gate and its up), of eight rows for eight or eighteen beside weights of two bytes, which make it twice of that.
         int x = 4 * r * K * matrices * n / tile * (w == 2 ? 2 : 1), written = r <= matrices ? 4 * r * n : 16 * r * n * matrices;
         return new Claim(result, (matrices * w * K * n) + (4 * r * K) + (4 * r * n), (matrices * w * K * n) + x + written);
+    }
+
+    private static Claim RingSplit(KernelLab lab, string kernel)
+    {
+        const int R = 8, K = 2304, Groups = 4, N = GemvRing.SplitColumns;
+        (string type, int w) = TypeOf(kernel);
+        LabBuffer parts = lab.EmptyFloats(Groups * R * N);
+        LaunchResult result = lab.Run(kernel, new Dim3(Groups), Values(lab, R * K), Weights(lab, type, N * K), lab.EmptyFloats(R * N),
+            parts, lab.Ints(0), R, K, N, K, N)!;
+        // Each warp asks for a quarter of x, in loads that touch each sector twice; the sums are published, a ticket a group, and read by the last.
+        int results = 4 * R * N, published = Groups * results;
+        return new Claim(result, (w * K * N) + (4 * R * K) + results + (2 * published),
+            (w * K * N) + (Groups * 2 * 4 * R * K) + (4 * Groups) + (2 * published) + (4 * results));
     }
 
     private static Claim GemvRope(KernelLab lab, string kernel)

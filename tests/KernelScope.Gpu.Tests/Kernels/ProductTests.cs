@@ -95,7 +95,7 @@ public sealed class ProductTests
 
     /// <summary>
     /// Widths: one piece for some threads of the first warp; every ring stage filled again in some warps and not in others, the last of them in part; whole rounds. Outputs: a part of a tile, one
-    /// more than two tiles, whole tiles.
+    /// more than two tiles, whole tiles, more than the tile of four groups that share the inputs.
     /// </summary>
     [Theory]
     [InlineData("bf16", 8, 72, 5)]
@@ -103,6 +103,7 @@ public sealed class ProductTests
     [InlineData("bf16", 8, 2048, 36)]
     [InlineData("f16", 6, 1320, 19)]
     [InlineData("f16", 7, 3080, 18)]
+    [InlineData("bf16", 6, 1032, 77)]
     public void Weights_that_wait_in_shared_memory_give_the_same_bits(string dtype, int rows, int columns, int outputs)
     {
         int stride = columns + 4;
@@ -110,6 +111,7 @@ public sealed class ProductTests
         byte[] w = Data.Weights(dtype, 2 * outputs * columns, 7, 0.1).Bytes;
         foreach (float cap in new[] { 0f, 30f })
             Assert.Equal(Of(LabKind.Sm75, "gemv", cap), Of(LabKind.Sm80, "gemv", cap));
+        Assert.Equal(Of(LabKind.Sm75, "gemv", 0f), Split());
         Assert.Equal(Of(LabKind.Sm75, "gated_gemv"), Of(LabKind.Sm80, "gated_gemv"));
 
         float[] Of(LabKind kind, string family, params object[] cap)
@@ -119,6 +121,19 @@ public sealed class ProductTests
             string kernel = FewRows(kind, family, dtype, rows);
             object[] arguments = [lab.Floats(x), lab.Write(w), y, rows, columns, outputs, stride, outputs, .. cap];
             lab.Run(kernel, Tiles(kernel, rows, outputs), arguments);
+            return lab.ReadFloats(y);
+        }
+
+        // Groups with a quarter of the inputs each; twice, so that the tickets must be 0 again.
+        float[] Split()
+        {
+            using KernelLab lab = KernelLab.Create(LabKind.Sm80);
+            int groups = 4 * ((outputs + GemvRing.SplitColumns - 1) / GemvRing.SplitColumns);
+            LabBuffer y = lab.EmptyFloats(rows * outputs), parts = lab.EmptyFloats(groups * 8 * GemvRing.SplitColumns),
+                tickets = lab.Ints(new int[groups / 4]);
+            for (int n = 0; n < 2; n++)
+                lab.Run("gemv_ring_split_" + dtype, new Dim3(groups), lab.Floats(x), lab.Write(w), y, parts, tickets, rows, columns,
+                    outputs, stride, outputs);
             return lab.ReadFloats(y);
         }
     }
