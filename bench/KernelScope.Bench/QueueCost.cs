@@ -36,7 +36,7 @@ internal static class QueueCost
         var watch = Stopwatch.StartNew();
         Parallel.ForEach(Enumerable.Range(0, Workers), new ParallelOptions { MaxDegreeOfParallelism = Workers }, _ =>
         {
-            using NatsShardQueue queue = new(NatsRunQueue.OpenLater(url, id, AckWait));
+            using NatsShardQueue queue = new(NatsRunQueue.OpenLater(url, id, AckWait), shards);
             var leases = new LeaseWatch(queue);
             while (handed.Count < shards)
             {
@@ -70,14 +70,14 @@ internal static class QueueCost
         using NatsRunQueue made = NatsRunQueue.Open(url, id, AckWait);
         made.Enqueue(Enumerable.Range(0, shards));
         var silent = new Dictionary<int, long>();
-        using (NatsShardQueue first = new(NatsRunQueue.OpenLater(url, id, AckWait)))
+        using (NatsShardQueue first = new(NatsRunQueue.OpenLater(url, id, AckWait), shards))
         {
             for (int n = 0; n < shards; n++)
                 silent[first.Lease(Idle, CancellationToken.None)!.Shard] = Stopwatch.GetTimestamp();
         }
 
         double largest = 0;
-        using NatsShardQueue second = new(NatsRunQueue.OpenLater(url, id, AckWait));
+        using NatsShardQueue second = new(NatsRunQueue.OpenLater(url, id, AckWait), shards);
         for (int n = 0; n < shards; n++)
         {
             ShardLease lease = second.Lease(Idle, CancellationToken.None) ?? throw new IOException("a shard was not handed out again.");

@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Globalization;
+using KernelScope.Bench.Models;
 using KernelScope.Files;
 using KernelScope.Hooks;
 using KernelScope.Measuring;

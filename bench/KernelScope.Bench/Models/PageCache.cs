@@ -1,7 +1,7 @@
 using System.ComponentModel;
 using System.Diagnostics;
 
-namespace KernelScope.Bench;
+namespace KernelScope.Bench.Models;
 
 /// <summary>The system's copies of files in memory.</summary>
 internal static class PageCache
