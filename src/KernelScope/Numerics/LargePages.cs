@@ -4,7 +4,7 @@ namespace KernelScope.Numerics;
 
 /// <summary>
 /// Asks the system to keep memory, or a file that is mapped, in large pages. Weights are read as streams of hundreds of megabytes: with pages of 4 kB the processor looks up addresses all the time, and its prefetchers stop at every page's end.
-/// Reading packed weights took 8 % less time in pages of 2 MB; decoding from a mapped file 10 to 55 %, and its first reading from the disk 20 to 30 % (bench/results/products.md).
+/// Reading packed weights took 8 % less time in pages of 2 MB; decoding from a mapped file 10 to 40 %, and its first reading from the disk 20 to 30 % (bench/results/products.md).
 /// </summary>
 /// <remarks>
 /// Linux gives them to those who ask (<c>madvise</c> with <c>MADV_HUGEPAGE</c>, where transparent_hugepage is <c>madvise</c> or <c>always</c>); elsewhere nothing happens. It is a wish: memory works as before where it is not granted.
