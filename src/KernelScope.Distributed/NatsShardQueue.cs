@@ -44,6 +44,8 @@ internal sealed class NatsShardQueue(NatsRunQueue queue, int shards) : IShardQue
                 if (NatsRunQueue.ShardOf(message) is int shard && shard < shards)
                     return new NatsLease(shard, message);
                 Say(token => message.AckTerminateAsync(cancellationToken: token));
+                // The queue was not idle.
+                start = Stopwatch.GetTimestamp();
             }
             catch (Exception e) when (IsAway(e) && !cancellationToken.IsCancellationRequested)
             {

@@ -57,7 +57,7 @@ public sealed partial class QueueTests
             server.Publish($"ks.{id}.shard.{subject}", text);
         JsonElement status = Program.Json(["status", run, .. queue]);
         Assert.Equal((Shards, 0), (status.GetProperty("queued").GetInt32(), status.GetProperty("missing").GetInt32()));
-        JsonElement work = Program.Json(["work", run, .. queue, "--idle", "2"]);
+        JsonElement work = Program.Json(["work", run, .. queue, "--idle", "5"]);
         Assert.Equal((Shards, 0), (work.GetProperty("done").GetArrayLength(), work.GetProperty("failed").GetArrayLength()));
         Assert.False(Directory.Exists(folder.At("run", "failed")));
         File.Delete(folder.At("run", "shards", "000003.json"));
