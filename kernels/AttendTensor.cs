@@ -214,7 +214,7 @@ public static class AttendTensor
                 Group.Barrier();
                 Copy<TOperand, THead>(keys, values, ring, range, keySlices, key, slice + 2, StageBefore(stage));
                 if (unclean)
-                    Clean<TOperand>(ring, stage);
+                    Clean<TOperand, THead>(ring, stage);
                 Mix<TOperand, THead>(scores, lows, step, ring, stage, 0, always, ref mix0);
                 if (MixSlices<TOperand, THead>() > 1)
                 {
@@ -223,7 +223,7 @@ public static class AttendTensor
                     Group.Barrier();
                     Copy<TOperand, THead>(keys, values, ring, range, keySlices, key, slice + 3, StageBefore(stage));
                     if (unclean)
-                        Clean<TOperand>(ring, stage);
+                        Clean<TOperand, THead>(ring, stage);
                     Mix<TOperand, THead>(scores, lows, step, ring, stage, 0, always, ref mix1);
                 }
                 else if (THead.Max > 128)
@@ -760,11 +760,12 @@ public static class AttendTensor
 
     // Zeros for values of a slice that are not finite numbers.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void Clean<TOperand>(ArrayView<Float4> ring, int stage)
+    private static void Clean<TOperand, THead>(ArrayView<Float4> ring, int stage)
         where TOperand : struct, ITensorOperand
+        where THead : struct, IHeadBound
     {
         ArrayView<uint> slice = ring.SubView(Ptx.Once(stage * (StageWords / 4)), StageWords / 4).Cast<uint>();
-        for (int i = Group.IdxX; i < StageWords; i += GroupSize)
+        for (int i = Group.IdxX; i < MixKeys * SliceColumns<TOperand, THead>() / TOperand.WeightsInWord; i += GroupSize)
         {
             uint word = slice[i];
             if (TOperand.WeightsInWord == 1)

@@ -78,7 +78,7 @@ public struct RowStarts
 /// (<see cref="LaneSum"/>): 5 shuffles for one row and 16 for eight, not 10 and 80.
 /// From sm_90 on a group with weights of two bytes asks for the first of them before it waits for the launch before (<see cref="WaitForGrid"/>).
 /// <see cref="EightRowsHalf"/> makes eight outputs of eight rows, the weights of two bytes, each sum as in <see cref="Half"/>: with two outputs a group asks the L1 cache for eight times as much x as
-/// weights, and that, not the weights, would take the time of a step of eight sequences. It loads eight pieces of weights before the first use, 4 KiB a warp; 210 to 218 registers on sm_90, two groups a multiprocessor.
+/// weights, and that, not the weights, would take the time of a step of eight sequences. It loads eight pieces of weights before the first use, 4 KiB a warp; 222 to 226 registers on sm_75, two groups a multiprocessor. Newer devices have <see cref="GemvRing"/>.
 /// The results of a group are one or two values in each row: a store touches a sector for every row.
 /// Eight values of x for 16 bytes of two-byte weights are two loads of 16 bytes, 32 bytes apart from lane to lane: each touches every
 /// sector of the L1 cache for half of it.

@@ -200,12 +200,17 @@ public sealed partial class CudaDevice
         return (long)x.Rows * x.Columns * bytes;
     }
 
-    /// <summary>Rows whose copy fits into the work space, in whole tiles; results do not depend on it.</summary>
+    /// <summary>
+    /// Rows whose copy fits into the work space, in whole tiles. Pieces have about the same length: a long one and a short one leave a device idle twice. Results do not depend on it.
+    /// </summary>
     private int RowsAtOnce(Operand x, bool tiled, Precision precision)
     {
         long bytes = CopyBytes(x, tiled, precision);
-        return bytes <= Options.WorkBytes ? Math.Max(x.Rows, 1)
-            : (int)Math.Clamp(Options.WorkBytes * x.Rows / bytes / RowStep * RowStep, RowStep, x.Rows);
+        if (bytes <= Options.WorkBytes)
+            return Math.Max(x.Rows, 1);
+        int most = (int)Math.Max(Options.WorkBytes * x.Rows / bytes / RowStep, 1);
+        long steps = Blocks(x.Rows, RowStep);
+        return (int)Math.Min(Blocks(steps, (int)Blocks(steps, most)) * RowStep, x.Rows);
     }
 
     /// <summary>x as a product reads it, in work space that was asked for.</summary>

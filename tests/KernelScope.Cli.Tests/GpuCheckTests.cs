@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Globalization;
 using System.Runtime.Versioning;
 using System.Text.Json;
 
@@ -57,6 +58,26 @@ public sealed class GpuCheckTests
         Assert.Contains("kernels", Steps(file).Select(s => s.GetProperty("name").GetString()));
     }
 
+    /// <summary>Where every step hangs until its time is up, the whole still ends in 8 minutes, and the measurements get most of their time.</summary>
+    [Fact]
+    public void Whatever_hangs_the_end_comes_in_time()
+    {
+        using var folder = new TempFolder();
+        string program = Script(folder, "kernelscope", ""), clock = folder.At("clock"), output = folder.At("out.json");
+        File.WriteAllText(clock, "1000000\n");
+        // Time is what the steps are given.
+        Script(folder, "date", $"case $1 in +%s) cat '{clock}' ;; +%s%N) echo $(cat '{clock}')000000000 ;; *) echo now ;; esac");
+        Script(folder, "timeout", $"echo $(($(cat '{clock}') + $2)) > '{clock}'\n" +
+            "if [[ $4 == kernels ]]; then echo '{\"device\":{\"name\":\"x\"},\"failed\":0}'; fi\nexit 124");
+        Outcome outcome = Run([program, output], $"{Path.GetDirectoryName(program)}:{Environment.GetEnvironmentVariable("PATH")}");
+        Assert.Equal(1, outcome.ExitCode);
+        Assert.InRange(int.Parse(File.ReadAllText(clock), CultureInfo.InvariantCulture) - 1_000_000, 300, 475);
+        JsonElement[] steps = Steps(JsonElement.Parse(File.ReadAllText(output)));
+        Assert.All(steps, s => Assert.Equal(124, s.GetProperty("exit").GetInt32()));
+        Assert.InRange(steps.Single(s => s.GetProperty("name").GetString() == "bench gemma-2-2b").GetProperty("seconds").GetDouble(), 120,
+            150);
+    }
+
     [Fact]
     public void Bad_usage_is_exit_2()
     {
@@ -69,21 +90,28 @@ public sealed class GpuCheckTests
     /// <summary>Runs the script on the built program, before which a line of shell may do something.</summary>
     private static (Outcome Outcome, JsonElement File) Check(TempFolder folder, string line, string device)
     {
-        string program = folder.At("kernelscope"), output = folder.At("out.json");
-        File.WriteAllText(program, $"#!/usr/bin/env bash\n{line}\nexec '{Program.Host}' exec '{Program.Assembly}' \"$@\"\n");
-        File.SetUnixFileMode(program, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
+        string program = Script(folder, "kernelscope", $"{line}\nexec '{Program.Host}' exec '{Program.Assembly}' \"$@\""),
+            output = folder.At("out.json");
         Outcome outcome = Run(program, output, "--device", device);
         return (outcome, JsonElement.Parse(File.ReadAllText(output)));
     }
 
-    private static Outcome Run(params string[] arguments)
+    private static string Script(TempFolder folder, string name, string text)
+    {
+        string path = folder.At(name);
+        File.WriteAllText(path, $"#!/usr/bin/env bash\n{text}\n");
+        File.SetUnixFileMode(path, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
+        return path;
+    }
+
+    private static Outcome Run(params string[] arguments) => Run(arguments, Environment.GetEnvironmentVariable("PATH"));
+
+    private static Outcome Run(string[] arguments, string? path)
     {
         string script = Path.Combine(Fixtures.Root, "tools", "gpu-check.sh");
-        using Process process = Process.Start(new ProcessStartInfo("bash", [script, .. arguments])
-        {
-            RedirectStandardOutput = true,
-            RedirectStandardError = true
-        })!;
+        var start = new ProcessStartInfo("bash", [script, .. arguments]) { RedirectStandardOutput = true, RedirectStandardError = true };
+        start.Environment["PATH"] = path;
+        using Process process = Process.Start(start)!;
         Task<string> error = process.StandardError.ReadToEndAsync();
         string output = process.StandardOutput.ReadToEnd();
         process.WaitForExit();

@@ -1,4 +1,6 @@
 using System.Text.Json;
+using KernelScope.Cuda;
+using KernelScope.Emulated;
 
 namespace KernelScope.Cli.Tests;
 
@@ -75,6 +77,20 @@ public sealed class VerifyTests
         Program.Run("verify", "--write-hashes", "x").AssertFailed(2, "--device emulated");
         Program.Run("verify", "--sync").AssertFailed(2, "--sync does nothing on auto");
         Program.Run("kernels", "--device", "cpu").AssertFailed(2, "the cpu device has no kernels");
+    }
+
+    /// <summary>What is repeated is launched one by one, captured, and replayed: its batches have as many launches as a graph must have.</summary>
+    [Fact]
+    public void Forms_agree_and_what_is_repeated_is_replayed()
+    {
+        const int Repeated = 11;
+        using MemoryStream output = new(), error = new();
+        using var streams = new Streams(output, error);
+        using var progress = new Progress(streams, "Forms");
+        using CudaDevice device = EmulatedDevices.Open();
+        IReadOnlyList<CheckRow> rows = new CrossChecks(device, 2, progress, CancellationToken.None).Run();
+        Assert.All(rows, r => Assert.True(r.Ok, $"{r.Name}: {r.Message}"));
+        Assert.InRange(device.GraphLaunches, Repeated, 2 * Repeated);
     }
 
     /// <summary>The bits of the shipped kernels in the emulator are those on file; a case that is not there fails.</summary>

@@ -143,12 +143,15 @@ public sealed class Resources
         all[architecture] = kernel;
     }
 
+    /// <summary>Whether floors hold on an architecture: from sm_80 on, and on the older one for kernels that newer ones have no use for.</summary>
+    public static bool HasFloors(int architecture, IEnumerable<int> all) => architecture >= 80 || all.All(a => a < 80);
+
     private IEnumerable<string> BelowFloor(JsonProperty floor)
     {
         if (!_kernels.TryGetValue(floor.Name, out SortedDictionary<int, AssembledKernel>? all))
             return [$"{FileName} has a floor for '{floor.Name}', which is not a kernel."];
         int threads = Catalog.All.Single(k => k.Name == floor.Name).GroupSize;
-        return floor.Value.EnumerateObject().SelectMany(least => all.Where(a => a.Key >= 80)
+        return floor.Value.EnumerateObject().SelectMany(least => all.Where(a => HasFloors(a.Key, all.Keys))
             .Select(a => (Least: least, Architecture: a.Key, Value: Value(least.Name, a.Key, a.Value, threads)))
             .Where(v => v.Value < v.Least.Value.GetInt32())
             .Select(v => string.Create(CultureInfo.InvariantCulture,

@@ -141,7 +141,7 @@ internal sealed class VerifyCommand : Verb
             throw new UsageException($"--cross compares kernels of a CUDA device, and the {device.Name} device has none.");
         List<CheckRow> checks;
         using (var progress = new Progress(Streams, "Forms"))
-            checks = [.. new CrossChecks(cuda, _cases.Repeats(parsed), progress, Cancellation).Run()];
+            checks = [.. new CrossChecks(cuda, _cases.Repeats(parsed, device.Name), progress, Cancellation).Run()];
         return Print(parsed, device.Name, PrecisionOf(parsed), "none", checks, []);
     }
 

@@ -7,7 +7,7 @@ namespace KernelScope.Cli;
 /// <summary>Which cases of the op suite <c>verify</c> runs, and how.</summary>
 internal sealed class CaseOptions
 {
-    private const int DefaultJobs = 4, DefaultTimeout = 60;
+    private const int DefaultJobs = 4, DefaultTimeout = 60, DefaultRepeats = 50, EmulatedRepeats = 2;
     private const string EmbeddedHashes = "";
 
     private readonly Option<string[]> _op = new("--op")
@@ -67,12 +67,11 @@ internal sealed class CaseOptions
         Description = "Instead of the suite, the forms of each kernel against each " +
         "other on one CUDA device, at the sizes of real models."
     };
-    private readonly Option<int> _repeats = new("--repeats")
+    private readonly Option<int?> _repeats = new("--repeats")
     {
-        Description = "How often --cross repeats a batch and compares its bits. " +
-        "Default: 50.",
-        HelpName = "N",
-        DefaultValueFactory = _ => 50
+        Description = "How often --cross repeats each op, in batches that become graphs, and compares its bits. " +
+        $"Default: {DefaultRepeats}; on the emulated device {EmulatedRepeats}.",
+        HelpName = "N"
     };
 
     public CaseOptions(Command verb)
@@ -94,8 +93,9 @@ internal sealed class CaseOptions
     /// <summary>Whether forms are compared with each other instead.</summary>
     public bool IsCross(ParseResult parsed) => parsed.GetValue(_cross);
 
-    /// <summary>How often a batch is repeated there.</summary>
-    public int Repeats(ParseResult parsed) => parsed.GetValue(_repeats);
+    /// <summary>How often each op is repeated there.</summary>
+    public int Repeats(ParseResult parsed, string device) =>
+        parsed.GetValue(_repeats) ?? (device == EmulatedDevices.Name ? EmulatedRepeats : DefaultRepeats);
 
     /// <summary>Refuses options that would do nothing.</summary>
     /// <exception cref="UsageException">There is one.</exception>

@@ -15,7 +15,7 @@ namespace KernelScope.Cli;
 /// suite holds to its equation.
 /// </summary>
 /// <param name="device">The device; the emulated one gets small sizes.</param>
-/// <param name="repeats">How often a batch is repeated.</param>
+/// <param name="repeats">How often each op is repeated, as a batch of several.</param>
 /// <param name="progress">Shows how far it is.</param>
 /// <param name="cancellation">Stops between two checks.</param>
 internal sealed class CrossChecks(CudaDevice device, int repeats, Progress progress, CancellationToken cancellation)
@@ -79,30 +79,26 @@ internal sealed class CrossChecks(CudaDevice device, int repeats, Progress progr
         }
     }
 
-    /// <summary>
-    /// 1, 2, 4 and 8 rows share a pass over the weights and give a row the same bits; the plain form adds in another order. Repeated as a
-    /// batch, plain, captured and replayed: the same bits.
-    /// </summary>
+    /// <summary>1 to 8 rows share a pass over the weights and give each row the bits that it has alone; the plain form adds in another order.</summary>
     private (double, double, string?) FewRows(Weight weight, bool gated)
     {
         const int Most = 8;
         Mat x = Inputs(Most, weight.Columns);
         using DeviceBuffer buffer = x.Buffer;
-        float[] alone = Product(x.RowRange(0, 1), weight, gated);
-        for (int rows = 2; rows <= Most; rows *= 2)
+        float[][] alone = [.. Enumerable.Range(0, Most).Select(row => Product(x.RowRange(row, 1), weight, gated))];
+        foreach (int rows in (int[])[2, 4, 5, Most])
         {
-            if (!SameBits(alone, Product(x.RowRange(0, rows), weight, gated).AsSpan(0, alone.Length)))
-                return (double.NaN, Limit, $"row 0 of {rows} has other bits than alone");
+            float[] together = Product(x.RowRange(0, rows), weight, gated);
+            for (int row = 0; row < rows; row++)
+            {
+                if (!SameBits(alone[row], together.AsSpan(row * alone[row].Length, alone[row].Length)))
+                    return (double.NaN, Limit, $"row {row} of {rows} has other bits than alone");
+            }
         }
 
-        for (int n = 0; n < repeats; n++)
-        {
-            if (!SameBits(alone, Product(x.RowRange(0, 1), weight, gated)))
-                return (double.NaN, Limit, $"repetition {n + 1} gives other bits");
-        }
-
-        return (Largest(alone, Product(Unaligned(x.RowRange(0, 1), out DeviceBuffer plain), weight, gated, plain), Size(weight, gated)),
-            Limit, null);
+        double worst = Largest(alone[0], Product(Unaligned(x.RowRange(0, 1), out DeviceBuffer plain), weight, gated, plain),
+            Size(weight, gated));
+        return (worst, Limit, Unsteady("1 row", x.RowRange(0, 1), weight, gated) ?? Unsteady($"{Most} rows", x, weight, gated));
     }
 
     /// <summary>Tiles by tensor cores, tiles by multiply-adds (rows that are not aligned), and each row by itself.</summary>
@@ -116,7 +112,7 @@ internal sealed class CrossChecks(CudaDevice device, int repeats, Progress progr
         foreach (int row in (int[])[0, rows / 2, rows - 1])
             worst = Math.Max(worst, Largest(tiles.AsSpan(row * outputs, outputs), Product(x.RowRange(row, 1), weight, gated),
                 Size(weight, gated)));
-        return (worst, device.Precision == Precision.Exact ? Limit : 2e-2, null);
+        return (worst, device.Precision == Precision.Exact ? Limit : 2e-2, Unsteady($"{rows} rows", x, weight, gated));
     }
 
     /// <summary>
@@ -125,17 +121,32 @@ internal sealed class CrossChecks(CudaDevice device, int repeats, Progress progr
     /// </summary>
     private (double, double, string?) Encoders(int inputs, int features, DType type)
     {
-        const int Rows = 64;
-        const double Near = 1e-4;
         using var sae = new RandomSae(device, inputs, features, type, new Progress<double>(), cancellation);
-        Mat x = Inputs(Rows, inputs);
-        using DeviceBuffer buffer = x.Buffer;
-        CodeList tiles = Encode(x, sae.Parameters), plain = Encode(Unaligned(x, out DeviceBuffer copy), sae.Parameters);
+        Mat all = Inputs(_small ? 64 : 512, inputs);
+        using DeviceBuffer buffer = all.Buffer;
+        double worst = 0;
+        foreach (int rows in _small ? (int[])[1, 8, 64] : [1, 8, 64, 512])
+        {
+            Mat x = all.RowRange(0, rows);
+            (double error, double limit, string? problem) = Encoders(x, sae.Parameters);
+            problem ??= Unsteady($"{rows} rows", x, sae.Parameters);
+            if (problem is not null)
+                return (error, limit, problem);
+            worst = Math.Max(worst, error);
+        }
+
+        return (worst, Limit, null);
+    }
+
+    private (double, double, string?) Encoders(Mat x, SaeParameters sae)
+    {
+        const double Near = 1e-4;
+        CodeList tiles = Encode(x, sae), plain = Encode(Unaligned(x, out DeviceBuffer copy), sae);
         copy.Dispose();
         double worst = 0;
-        foreach (int row in (int[])[0, Rows / 2, Rows - 1])
+        foreach (int row in ((int[])[0, x.Rows / 2, x.Rows - 1]).Distinct())
         {
-            CodeList alone = Encode(x.RowRange(row, 1), sae.Parameters);
+            CodeList alone = Encode(x.RowRange(row, 1), sae);
             if (alone.Count == 0)
                 return (double.NaN, Limit, $"row {row} has no active feature");
             float least = alone.ValuesOf(0).ToArray().Min();
@@ -148,7 +159,7 @@ internal sealed class CrossChecks(CudaDevice device, int repeats, Progress progr
                         return (double.NaN, Limit, $"feature {feature} of row {row} is active in one form only, and not near its " +
                             "threshold");
                     worst = Math.Max(worst, a == 0 || b == 0 ? 0
-                        : Math.Abs(a - b) / (Math.Sqrt(inputs / 3.0) * Math.Sqrt(inputs) * RandomValues.Deviation));
+                        : Math.Abs(a - b) / (Math.Sqrt(x.Columns / 3.0) * Math.Sqrt(x.Columns) * RandomValues.Deviation));
                 }
             }
         }
@@ -166,13 +177,54 @@ internal sealed class CrossChecks(CudaDevice device, int repeats, Progress progr
         using DeviceBuffer b0 = q.Buffer, b1 = keys.Buffer, b2 = values.Buffer, b3 = z.Buffer;
         var cache = new KvLayer(keys, values, KvHeads, capacity);
         var shape = new AttentionShape(Heads, 1 / MathF.Sqrt(headDim), 50, window);
+        Mat last = q.RowRange(Rows - 1, 1), one = z.RowRange(Rows - 1, 1);
         device.Attend(q, cache, position, shape, z);
-        float[] tiles = Read(z), alone = new float[Heads * headDim];
-        Mat one = z.RowRange(Rows - 1, 1);
-        device.Attend(q.RowRange(Rows - 1, 1), cache, position + Rows - 1, shape, one);
-        device.Read(one, alone);
+        float[] tiles = Read(z);
+        device.Attend(last, cache, position + Rows - 1, shape, one);
+        float[] alone = Read(one);
+        string? unsteady = Unsteady("splits", () => device.Attend(last, cache, position + Rows - 1, shape, one), () => Read(one))
+            ?? Unsteady("tiles", () => device.Attend(q, cache, position, shape, z), () => Read(z));
         // The values lie within ±1.
-        return (Largest(tiles.AsSpan((Rows - 1) * alone.Length), alone, 1), 4 * Limit, null);
+        return (Largest(tiles.AsSpan((Rows - 1) * alone.Length), alone, 1), 4 * Limit, unsteady);
+    }
+
+    private string? Unsteady(string what, Mat x, Weight weight, bool gated)
+    {
+        Mat y = device.CreateMat(x.Rows, gated ? weight.Rows / 2 : weight.Rows, "y");
+        using DeviceBuffer buffer = y.Buffer;
+        return Unsteady(what, () => Multiply(x, weight, gated, y), () => Read(y));
+    }
+
+    private string? Unsteady(string what, Mat x, SaeParameters sae)
+    {
+        using SparseCodes codes = device.CreateCodes(sae.FeatureCount, "codes");
+        var list = new CodeList();
+        return Unsteady(what, () => device.SaeEncode(x, sae, codes), () =>
+        {
+            device.Read(codes, list);
+            return [.. list.Value.Take(list.Count), .. list.Feature.Take(list.Count).Select(BitConverter.Int32BitsToSingle)];
+        });
+    }
+
+    /// <summary>
+    /// What is wrong if an op does not give the same bits again and again. Between two reads it runs several times, so that its launches are a batch that comes again: at first they go one by one, then
+    /// they are captured, then the graph is replayed.
+    /// </summary>
+    private string? Unsteady(string what, Action op, Func<float[]> read)
+    {
+        const int OpsOfBatch = 4;
+        op();
+        float[] first = read();
+        for (int n = 0; n < repeats; n++)
+        {
+            cancellation.ThrowIfCancellationRequested();
+            for (int i = 0; i < OpsOfBatch; i++)
+                op();
+            if (!SameBits(first, read()))
+                return $"{what}: repetition {n + 1} gives other bits";
+        }
+
+        return null;
     }
 
     private CodeList Encode(Mat x, SaeParameters sae)
@@ -188,13 +240,18 @@ internal sealed class CrossChecks(CudaDevice device, int repeats, Progress progr
     {
         Mat y = device.CreateMat(x.Rows, gated ? weight.Rows / 2 : weight.Rows, "y");
         using DeviceBuffer buffer = y.Buffer;
+        Multiply(x, weight, gated, y);
+        float[] values = Read(y);
+        owned?.Dispose();
+        return values;
+    }
+
+    private void Multiply(Mat x, Weight weight, bool gated, Mat y)
+    {
         if (gated)
             device.GatedGelu(x, weight, y);
         else
             device.Linear(x, weight, y);
-        float[] values = Read(y);
-        owned?.Dispose();
-        return values;
     }
 
     private float[] Read(Mat y)

@@ -2,6 +2,8 @@ using System.Security.Cryptography;
 using System.Text;
 using KernelScope.Conformance;
 using KernelScope.Cuda;
+using KernelScope.Devices;
+using KernelScope.Emulated;
 
 namespace KernelScope.Gpu.Tests.Cuda;
 
@@ -27,5 +29,22 @@ public sealed class ArithmeticTests
         using CudaDevice turing = TestGpu.Open(75), ampere = TestGpu.Open();
         using CudaDevice plain = TestGpu.Open(options: new CudaDeviceOptions { TensorCores = false });
         Assert.Equal(3, new HashSet<string> { turing.Arithmetic, ampere.Arithmetic, plain.Arithmetic }.Count);
+    }
+
+    /// <summary>An instruction that rounds otherwise, or adds another lane, is within every tolerance or nearly so; its hashes are others.</summary>
+    [Theory]
+    [InlineData("add.rn.f32", "add.rz.f32")]
+    [InlineData("mul.rn.f32", "mul.rz.f32")]
+    [InlineData("fma.rn.f32", "fma.rz.f32")]
+    [InlineData(", 8, 31, ", ", 4, 31, ")]
+    public void One_instruction_that_is_misread_shows_in_a_hash(string text, string changed)
+    {
+        using var device = new CudaDevice("emulated", new EmulatedDriver(), image: ChangedImage.Of("sm_80/rms_norm.ptx", "rms_norm", body =>
+        {
+            int at = body.IndexOf(text, StringComparison.Ordinal);
+            return body[..at] + changed + body[(at + text.Length)..];
+        }));
+        Assert.Contains(ConformanceSuite.Cases(ConformanceScale.Tiny).Where(c => c.Op == nameof(Device.RmsNorm)),
+            c => OutputHashes.Embedded.Problem(c.Run(device), portableOnly: true) is not null);
     }
 }

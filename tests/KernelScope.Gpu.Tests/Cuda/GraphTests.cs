@@ -1,5 +1,6 @@
 using KernelScope.Cuda;
 using KernelScope.Devices;
+using KernelScope.Emulated;
 using KernelScope.Generation;
 using KernelScope.Model;
 using KernelScope.Sae;
@@ -32,6 +33,17 @@ public sealed class GraphTests
         SameBits(first, second);
     }
 
+    /// <summary>How large a device is decides nothing on which sums depend.</summary>
+    [Theory]
+    [InlineData(1)]
+    [InlineData(132)]
+    public void The_number_of_multiprocessors_does_not_show(int multiprocessors)
+    {
+        (float[] expected, _) = Decode("bf16", new CudaDeviceOptions());
+        (float[] actual, _) = Decode("bf16", new CudaDeviceOptions(), multiprocessors);
+        SameBits(expected, actual);
+    }
+
     [Fact]
     public void A_graph_serves_features_that_are_read_with_each_token()
     {
@@ -51,9 +63,11 @@ public sealed class GraphTests
         Assert.InRange(device.GraphLaunches - before, Steps - 3, 3 * Steps);
     }
 
-    private static (float[] Logits, long Graphs) Decode(string name, CudaDeviceOptions options)
+    private static (float[] Logits, long Graphs) Decode(string name, CudaDeviceOptions options, int multiprocessors = 108)
     {
-        using CudaDevice device = TestGpu.Open(options: options);
+        EmulatedDriverOptions driver = TestGpu.Driver();
+        driver = driver with { Gpu = driver.Gpu with { MultiprocessorCount = multiprocessors } };
+        using CudaDevice device = EmulatedDevices.Open(options, driver);
         using Gemma2Model model = Gemma2Model.Open(device, Fixtures.Path("gemma2", "models", name));
         using Session session = model.NewSession(chunkLength: 16);
         using var sampler = new Sampler(device, model.Config.VocabSize, new SamplingOptions());

@@ -187,6 +187,34 @@ public sealed class MemoryTests
         Assert.All(values, v => Assert.InRange(v, 1f, 20f));
     }
 
+    /// <summary>Five tiles of 64 rows where four fit: three and two, not four and one. The bits are those of all rows at once.</summary>
+    [Fact]
+    public void Rows_that_do_not_fit_at_once_go_in_pieces_of_about_the_same_length()
+    {
+        const int Rows = 300, Inputs = 16, Outputs = 8, TermsBytes = 6;
+        using var folder = new TempFolder();
+        using SafetensorsFile file = Tensors(folder, DType.BF16, [Outputs], Inputs, out _);
+        var blocks = new List<long>();
+        Assert.Equal(Product(64L << 20), Product((4 * 64 * Inputs * TermsBytes) + 100));
+        Assert.Equal([5, 3, 2], blocks);
+
+        float[] Product(long workBytes)
+        {
+            using CudaDevice device = TestGpu.Open(options: new CudaDeviceOptions { WorkBytes = workBytes }, launched: (kernel, result) =>
+            {
+                if (kernel.Name == "gemm_tensor_bf16_exact")
+                    blocks.Add(result.Blocks);
+            });
+            using Weight weight = device.CreateWeight("w", new WeightPart(file["part0"]));
+            Mat x = device.CreateMat(Rows, Inputs, "x"), y = device.CreateMat(Rows, Outputs, "y");
+            device.Write([.. Enumerable.Range(0, Rows * Inputs).Select(i => MathF.Sin(i))], x);
+            device.Linear(x, weight, y);
+            float[] values = new float[Rows * Outputs];
+            device.Read(y, values);
+            return values;
+        }
+    }
+
     [Fact]
     public void More_token_ids_than_go_over_at_once_go_in_pieces()
     {

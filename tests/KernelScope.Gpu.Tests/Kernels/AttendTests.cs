@@ -250,6 +250,7 @@ public sealed class AttendTests
     [InlineData("attend_tensor_exact", 24)]
     [InlineData("attend_tensor_exact", 136)]
     [InlineData("attend_tensor_fast", 136)]
+    [InlineData("attend_bf16_tensor_exact", 24)]
     [InlineData("attend_bf16_tensor_exact", 136)]
     [InlineData("attend_tile", 24)]
     [InlineData("attend_tile", 136)]

@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Text.Json;
 using KernelScope.Kernels;
 using KernelScope.PtxCompiler;
@@ -49,6 +50,27 @@ public sealed class ResourcesTests
     public void Blocks_of_a_multiprocessor_are_the_least_of_its_limits(int architecture, int registers, int shared, int threads,
         int blocks) =>
         Assert.Equal(blocks, Resources.BlocksPerMultiprocessor(architecture, registers, shared, threads));
+
+    /// <summary>A floor that holds nowhere, and a product of few rows with wide loads that has none, would let loads go unseen.</summary>
+    [Fact]
+    public void Floors_hold_where_their_kernels_are_loaded_and_no_product_lacks_one()
+    {
+        using JsonDocument document = JsonDocument.Parse(File.ReadAllText(Path.Combine(Repository.PtxFolder, Resources.FileName)));
+        JsonElement kernels = document.RootElement.GetProperty("kernels"), floors = document.RootElement.GetProperty("floor");
+        foreach (JsonProperty floor in floors.EnumerateObject())
+        {
+            (int Architecture, JsonElement Numbers)[] all = [.. kernels.GetProperty(floor.Name).EnumerateObject()
+                .Select(a => (int.Parse(a.Name.AsSpan("sm_".Length), CultureInfo.InvariantCulture), a.Value))];
+            JsonElement[] held = [.. all.Where(a => Resources.HasFloors(a.Architecture, all.Select(o => o.Architecture)))
+                .Select(a => a.Numbers)];
+            Assert.NotEmpty(held);
+            foreach (JsonProperty least in floor.Value.EnumerateObject())
+                Assert.All(held, n => Assert.True(n.GetProperty(least.Name).GetInt32() >= least.Value.GetInt32(), floor.Name));
+        }
+
+        Assert.All(kernels.EnumerateObject().Select(k => k.Name).Where(n => n.Contains("gemv", StringComparison.Ordinal)
+            && !n.Contains("plain", StringComparison.Ordinal)), n => Assert.True(floors.TryGetProperty(n, out _), n));
+    }
 
     [Fact]
     public void Every_kernel_is_committed_and_the_bar_of_spills_is_kept_but_where_it_says_otherwise()
