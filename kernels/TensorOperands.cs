@@ -112,6 +112,14 @@ public static class TensorFragments
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Float4 Product(Float4 sum, Words4 x, uint w0, uint w1) =>
         Ptx.MultiplyAddBFloat16(sum.X, sum.Y, sum.Z, sum.W, x.X, x.Y, x.Z, x.W, w0, w1);
+
+    /// <summary>The same of two blocks that share a term of x: a by the first pair of words of W, b by the second.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void Products(ref Float4 a, ref Float4 b, Words4 x, uint wa0, uint wa1, uint wb0, uint wb1)
+    {
+        a = Product(a, x, wa0, wa1);
+        b = Product(b, x, wb0, wb1);
+    }
 }
 
 /// <summary>bf16 weights, exact: the three terms of x.</summary>
@@ -168,18 +176,13 @@ public struct ExactBF16 : IAttendOperand
         ref Float4 a, ref Float4 b, ref Float4 c, ref Float4 d, XFragment xab, XFragment xcd, WFragment wa, WFragment wb,
         WFragment wc, WFragment wd)
     {
-        Float4 pa = TensorFragments.Product(TensorFragments.Zero(), xab.Low, wa.High0, wa.High1);
-        Float4 pb = TensorFragments.Product(TensorFragments.Zero(), xab.Low, wb.High0, wb.High1);
-        Float4 pc = TensorFragments.Product(TensorFragments.Zero(), xcd.Low, wc.High0, wc.High1);
-        Float4 pd = TensorFragments.Product(TensorFragments.Zero(), xcd.Low, wd.High0, wd.High1);
-        pa = TensorFragments.Product(pa, xab.Middle, wa.High0, wa.High1);
-        pb = TensorFragments.Product(pb, xab.Middle, wb.High0, wb.High1);
-        pc = TensorFragments.Product(pc, xcd.Middle, wc.High0, wc.High1);
-        pd = TensorFragments.Product(pd, xcd.Middle, wd.High0, wd.High1);
-        pa = TensorFragments.Product(pa, xab.High, wa.High0, wa.High1);
-        pb = TensorFragments.Product(pb, xab.High, wb.High0, wb.High1);
-        pc = TensorFragments.Product(pc, xcd.High, wc.High0, wc.High1);
-        pd = TensorFragments.Product(pd, xcd.High, wd.High0, wd.High1);
+        Float4 pa = TensorFragments.Zero(), pb = TensorFragments.Zero(), pc = TensorFragments.Zero(), pd = TensorFragments.Zero();
+        TensorFragments.Products(ref pa, ref pb, xab.Low, wa.High0, wa.High1, wb.High0, wb.High1);
+        TensorFragments.Products(ref pc, ref pd, xcd.Low, wc.High0, wc.High1, wd.High0, wd.High1);
+        TensorFragments.Products(ref pa, ref pb, xab.Middle, wa.High0, wa.High1, wb.High0, wb.High1);
+        TensorFragments.Products(ref pc, ref pd, xcd.Middle, wc.High0, wc.High1, wd.High0, wd.High1);
+        TensorFragments.Products(ref pa, ref pb, xab.High, wa.High0, wa.High1, wb.High0, wb.High1);
+        TensorFragments.Products(ref pc, ref pd, xcd.High, wc.High0, wc.High1, wd.High0, wd.High1);
         a = TensorFragments.Add(a, pa);
         b = TensorFragments.Add(b, pb);
         c = TensorFragments.Add(c, pc);
@@ -403,30 +406,19 @@ public struct ExactF32 : IAttendOperand
         ref Float4 a, ref Float4 b, ref Float4 c, ref Float4 d, XFragment xab, XFragment xcd, WFragment wa, WFragment wb,
         WFragment wc, WFragment wd)
     {
-        Float4 pa = TensorFragments.Product(TensorFragments.Zero(), xab.Low, wa.High0, wa.High1);
-        Float4 pb = TensorFragments.Product(TensorFragments.Zero(), xab.Low, wb.High0, wb.High1);
-        Float4 pc = TensorFragments.Product(TensorFragments.Zero(), xcd.Low, wc.High0, wc.High1);
-        Float4 pd = TensorFragments.Product(TensorFragments.Zero(), xcd.Low, wd.High0, wd.High1);
-        pa = TensorFragments.Product(pa, xab.Middle, wa.Middle0, wa.Middle1);
-        pb = TensorFragments.Product(pb, xab.Middle, wb.Middle0, wb.Middle1);
-        pc = TensorFragments.Product(pc, xcd.Middle, wc.Middle0, wc.Middle1);
-        pd = TensorFragments.Product(pd, xcd.Middle, wd.Middle0, wd.Middle1);
-        pa = TensorFragments.Product(pa, xab.High, wa.Low0, wa.Low1);
-        pb = TensorFragments.Product(pb, xab.High, wb.Low0, wb.Low1);
-        pc = TensorFragments.Product(pc, xcd.High, wc.Low0, wc.Low1);
-        pd = TensorFragments.Product(pd, xcd.High, wd.Low0, wd.Low1);
-        pa = TensorFragments.Product(pa, xab.Middle, wa.High0, wa.High1);
-        pb = TensorFragments.Product(pb, xab.Middle, wb.High0, wb.High1);
-        pc = TensorFragments.Product(pc, xcd.Middle, wc.High0, wc.High1);
-        pd = TensorFragments.Product(pd, xcd.Middle, wd.High0, wd.High1);
-        pa = TensorFragments.Product(pa, xab.High, wa.Middle0, wa.Middle1);
-        pb = TensorFragments.Product(pb, xab.High, wb.Middle0, wb.Middle1);
-        pc = TensorFragments.Product(pc, xcd.High, wc.Middle0, wc.Middle1);
-        pd = TensorFragments.Product(pd, xcd.High, wd.Middle0, wd.Middle1);
-        pa = TensorFragments.Product(pa, xab.High, wa.High0, wa.High1);
-        pb = TensorFragments.Product(pb, xab.High, wb.High0, wb.High1);
-        pc = TensorFragments.Product(pc, xcd.High, wc.High0, wc.High1);
-        pd = TensorFragments.Product(pd, xcd.High, wd.High0, wd.High1);
+        Float4 pa = TensorFragments.Zero(), pb = TensorFragments.Zero(), pc = TensorFragments.Zero(), pd = TensorFragments.Zero();
+        TensorFragments.Products(ref pa, ref pb, xab.Low, wa.High0, wa.High1, wb.High0, wb.High1);
+        TensorFragments.Products(ref pc, ref pd, xcd.Low, wc.High0, wc.High1, wd.High0, wd.High1);
+        TensorFragments.Products(ref pa, ref pb, xab.Middle, wa.Middle0, wa.Middle1, wb.Middle0, wb.Middle1);
+        TensorFragments.Products(ref pc, ref pd, xcd.Middle, wc.Middle0, wc.Middle1, wd.Middle0, wd.Middle1);
+        TensorFragments.Products(ref pa, ref pb, xab.High, wa.Low0, wa.Low1, wb.Low0, wb.Low1);
+        TensorFragments.Products(ref pc, ref pd, xcd.High, wc.Low0, wc.Low1, wd.Low0, wd.Low1);
+        TensorFragments.Products(ref pa, ref pb, xab.Middle, wa.High0, wa.High1, wb.High0, wb.High1);
+        TensorFragments.Products(ref pc, ref pd, xcd.Middle, wc.High0, wc.High1, wd.High0, wd.High1);
+        TensorFragments.Products(ref pa, ref pb, xab.High, wa.Middle0, wa.Middle1, wb.Middle0, wb.Middle1);
+        TensorFragments.Products(ref pc, ref pd, xcd.High, wc.Middle0, wc.Middle1, wd.Middle0, wd.Middle1);
+        TensorFragments.Products(ref pa, ref pb, xab.High, wa.High0, wa.High1, wb.High0, wb.High1);
+        TensorFragments.Products(ref pc, ref pd, xcd.High, wc.High0, wc.High1, wd.High0, wd.High1);
         a = TensorFragments.Add(a, pa);
         b = TensorFragments.Add(b, pb);
         c = TensorFragments.Add(c, pc);

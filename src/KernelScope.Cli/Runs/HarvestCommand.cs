@@ -85,7 +85,7 @@ internal sealed class HarvestCommand : Verb
         long rows = done.Where(d => !d.Reused).Sum(d => d.Rows);
         int finished = plan.Shards.Count - RunSteps.Missing(folder, plan).Length;
         var result = new HarvestResult(
-            plan.Id, folder.Path, plan.Shards.Count, finished, plan.Rows, RunSteps.BytesOf(folder), elapsed,
+            plan.Id, folder.Path, plan.Shards.Count, finished, plan.Rows, RunSteps.BytesOf(folder.Path), elapsed,
                 rows / Math.Max(1e-3, done.Sum(d => d.Reused ? 0 : d.Seconds)), RunSteps.SitesOf(folder, plan),
             [.. failed.Select(f => new WorkFailure(f.Shard, f.Error))])
         { EstimateSeconds = seconds };

@@ -98,9 +98,9 @@ internal static class RunSteps
             ? sums[s.Name].Squared / sums[s.Name].Rows : null))];
     }
 
-    /// <summary>Bytes of all files of a run.</summary>
-    public static long BytesOf(RunFolder folder) => Directory.Exists(folder.Path)
-        ? new DirectoryInfo(folder.Path).EnumerateFiles("*", SearchOption.AllDirectories).Sum(f => f.Length) : 0;
+    /// <summary>Bytes of all files of a folder; 0 where there is none.</summary>
+    public static long BytesOf(string folder) => Directory.Exists(folder)
+        ? new DirectoryInfo(folder).EnumerateFiles("*", SearchOption.AllDirectories).Sum(f => f.Length) : 0;
 
     /// <summary>Says on standard error what failed, and gives the exit code: 2 where trying again cannot help.</summary>
     public static int Report(Streams streams, IReadOnlyList<FailedShard> failed)

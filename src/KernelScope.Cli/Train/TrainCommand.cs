@@ -197,8 +197,8 @@ internal sealed class TrainCommand : Verb
         if (parsed.GetValue(_live))
             RequireClass(bench.Device, loaded!, source!.Value.Plan);
         long disk = DiskBytes(parsed, options, rows);
-        // What a training that goes on has written already is not written again.
-        RunSteps.RequireRoom(folder, parsed.GetValue(_resume) ? BytesLeft(folder, disk) : disk);
+        // Most of what a training that goes on has written stays, and of checkpoints the oldest goes when the next one is there.
+        RunSteps.RequireRoom(folder, parsed.GetValue(_resume) ? disk - RunSteps.BytesOf(folder) : disk);
         OutputPlace.CreateFolder(folder);
         // Whether the log can be written is known now, not when rows were made.
         AtomicFile.Create(parsed.GetValue(_log) ?? Path.Combine(folder, TrainingRun.LogName)).Dispose();
@@ -236,10 +236,6 @@ internal sealed class TrainCommand : Verb
         double count = every == 0 ? 1 : Math.Min(3, options.Steps / every) + (keep == 0 ? 0 : options.Steps / Math.Max(every, keep));
         return (long)Math.Min(long.MaxValue, (1 + count) * SaeTrainer.ParameterBytes(options, rows.Width, rows.TargetWidth));
     }
-
-    /// <summary>Without what is in the folder: most of it stays, and of checkpoints the oldest goes when the next one is there.</summary>
-    private static long BytesLeft(string folder, long bytes) => !Directory.Exists(folder) ? bytes
-        : bytes - new DirectoryInfo(folder).EnumerateFiles("*", SearchOption.AllDirectories).Sum(f => f.Length);
 
     private TrainingOutcome Execute(TrainingRun run, TrainProgress progress)
     {
